@@ -1,0 +1,1 @@
+"""Image transfer learning from Python on Flux and Metalhead."""

@@ -1,0 +1,71 @@
+"""The exception tree, and the one lookup that answers an unknown name with a suggestion."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+Row = TypeVar("Row")
+
+
+class PyFluxTransferError(Exception):
+    """Base of every error this package raises; the message states value, rule and remedy."""
+
+    exit_status = 1
+
+
+class InputError(PyFluxTransferError):
+    """What the user gave cannot be used: a name, an option, a file, an array."""
+
+    exit_status = 2
+
+
+class ImageError(InputError):
+    """One image cannot be read; the message says why."""
+
+
+class DataError(InputError):
+    """A folder or table of images cannot be used as a dataset."""
+
+
+class BundleError(InputError):
+    """A bundle cannot be read: damaged, of another version, or with wrong tensors."""
+
+
+class WeightsError(InputError):
+    """Weights do not fit the network, or cannot be had."""
+
+
+class StorageError(PyFluxTransferError):
+    """Writing failed (disk full, no permission); what was there before is whole."""
+
+
+class TrainingError(PyFluxTransferError):
+    """Training cannot go on, for instance because the loss is not a number."""
+
+
+class EngineError(PyFluxTransferError):
+    """An engine cannot start, or failed inside a call."""
+
+
+class ServiceError(PyFluxTransferError):
+    """The service, or a running service asked by a client, cannot answer."""
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """Say `Did you mean …?` for the nearest known name, else nothing."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def lookup(table: Mapping[str, Row], name: str, kind: str, see: str = "") -> Row:
+    """Return `table[name]`, or raise InputError naming the nearest entry.
+
+    `kind` is the word for what is looked up ("architecture"); `see` closes the message, by
+    default with the list of what there is.
+    """
+    if name in table:
+        return table[name]
+    rest = see or f"Choose from: {', '.join(table)}."
+    raise InputError(f"Unknown {kind} {name!r}.{suggest(str(name), list(table))} {rest}")
