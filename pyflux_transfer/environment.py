@@ -1,0 +1,95 @@
+"""The Julia this machine uses: where it is written down, and whether it is ready.
+
+`setup` finds or takes a Julia, proves that it works and registers it in the user's configuration
+file; every later command, test and worker process reads that file. Nothing here starts Julia in
+this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from platformdirs import user_config_path
+
+from pyflux_transfer.errors import EngineError
+
+SETUP = "Run: pyflux-transfer setup"
+
+
+@dataclass(frozen=True)
+class Julia:
+    """A Julia that was seen working.
+
+    `project` is the environment with PythonCall and Flux, `load_path` what else is searched for
+    packages, `depot` replaces JULIA_DEPOT_PATH, `env` are further environment variables.
+    `pythoncall` is the version it was seen with, which must equal juliacall's.
+    """
+
+    exe: str
+    project: str
+    load_path: tuple[str, ...] = ()
+    depot: str = ""
+    threads: int = 0  # 0: as many as the processor has cores
+    env: Mapping[str, str] = field(default_factory=dict)
+    pythoncall: str = ""
+
+
+def config_file() -> Path:
+    """Return the user's configuration file; PYFLUX_CONFIG names another."""
+    if named := os.environ.get("PYFLUX_CONFIG"):
+        return Path(named)
+    return user_config_path("pyflux-transfer", appauthor=False) / "config.json"
+
+
+def registered() -> Julia | None:
+    """Return the registered Julia, or None; raise EngineError where the file is damaged."""
+    file = config_file()
+    try:
+        row = json.loads(file.read_text("utf-8")).get("julia")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError) as error:
+        raise EngineError(f"Cannot read {file}: {error}. Delete it, then {SETUP}") from error
+    try:
+        return None if row is None else Julia(**{**row, "load_path": tuple(row["load_path"])})
+    except (TypeError, KeyError) as error:
+        raise EngineError(f"{file} is not of this version: {error}. {SETUP}") from error
+
+
+def register(julia: Julia) -> Path:
+    """Write the Julia into the user's configuration file, keeping what else is there."""
+    file = config_file()
+    try:
+        rest = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        rest = {}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".part")
+    draft.write_text(json.dumps({**rest, "julia": asdict(julia)}, indent=2) + "\n", "utf-8")
+    draft.replace(file)
+    return file
+
+
+def readiness() -> str | None:
+    """Return None when Julia can be started, else one line: what is missing and the remedy."""
+    try:
+        juliacall = metadata.version("juliacall")
+    except metadata.PackageNotFoundError:
+        return "juliacall is not installed. Run: pip install 'pyflux-transfer[flux]'"
+    try:
+        julia = registered()
+    except EngineError as error:
+        return str(error)
+    if julia is None:
+        return f"no Julia is set up. {SETUP}"
+    for path in (julia.exe, julia.project):
+        if not Path(path).exists():
+            return f"the registered Julia is gone: {path} does not exist. {SETUP}"
+    if julia.pythoncall and julia.pythoncall != juliacall:
+        return f"PythonCall {julia.pythoncall} does not fit juliacall {juliacall}. {SETUP}"
+    return None
