@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pyflux_transfer.errors import InputError, lookup
+
 Option = int | float | str | bool
 Op = Literal["conv", "norm", "dense"]
 
@@ -76,6 +78,29 @@ def stages(units: Iterable[Unit]) -> tuple[str, ...]:
 def tensors(units: Iterable[Unit]) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all tensors of the units, in order."""
     return {name: shape for unit in units for name, shape in unit.tensors.items()}
+
+
+# Kinds without parameters that compute the same in training and evaluation.
+_FIXED = ("maxpool", "avgpool", "flatten")
+
+
+def resolve_cut(units: Sequence[Unit], cut: int | str) -> int:
+    """Return the unit index of a cut given as index or stage name.
+
+    A stage name means its first unit that training can change: pooling and flattening before it
+    belong to the trunk, which makes the cached features of a head small.
+    """
+    if isinstance(cut, int):
+        if not 0 <= cut < len(units):
+            raise InputError(
+                f"The cut must be from 0 to {len(units) - 1}, got {cut}. See summary()."
+            )
+        return cut
+    lookup(dict.fromkeys(stages(units)), cut, "stage")
+    index = next(i for i, unit in enumerate(units) if unit.stage == cut)
+    while units[index].kind in _FIXED:
+        index += 1
+    return index
 
 
 # --- leaves -------------------------------------------------------------------------------------

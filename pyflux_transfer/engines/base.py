@@ -28,12 +28,13 @@ class Plan:
     """What a network is built from.
 
     `head=None` keeps the 1000-class classifier. `precision` is that of the frozen trunk and of
-    prediction; the tail always trains in float32. `seed` makes the random start of the weights.
+    prediction; the tail always trains in float32. `seed` makes the random start of the weights;
+    None leaves them unset, for a `load_state` that follows at once.
     """
 
     architecture: Architecture
     head: Head | None = None
-    seed: int = 0
+    seed: int | None = 0
     precision: Precision = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

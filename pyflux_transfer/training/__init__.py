@@ -1,1 +1,1 @@
-"""."""
+"""Training: phases, schedules, cached features, the loop."""

@@ -1,0 +1,159 @@
+"""Prediction: from a bundle and photos to labels. The command line and the service share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyflux_transfer import engines
+from pyflux_transfer.catalog import Preprocessing
+from pyflux_transfer.checkpoint import Bundle
+from pyflux_transfer.data.batches import map_ahead
+from pyflux_transfer.data.dataset import Skipped
+from pyflux_transfer.data.decode import MAX_PIXELS, Source
+from pyflux_transfer.data.preprocess import load
+from pyflux_transfer.engines.base import Array, Network, Plan, Precision
+from pyflux_transfer.errors import ImageError, InputError
+from pyflux_transfer.units import resolve_cut
+
+DIGITS = 6  # of a probability; what is beyond differs between batch sizes
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The label of one image, its probability, and the `top` labels with theirs."""
+
+    name: str
+    label: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the HTTP answer and `--json` show."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "probability": self.probability,
+            "top": [{"label": label, "probability": p} for label, p in self.top],
+        }
+
+
+def restore(
+    bundle: Bundle, engine: str = "auto", device: str = "auto", precision: Precision = "auto"
+) -> Network:
+    """Build the bundle's network with its weights, cut at the head: ready to predict."""
+    name, _ = engines.choose(engine)
+    plan = Plan(bundle.row, bundle.head, None, precision, device)  # type: ignore[arg-type]
+    network = engines.build(name, plan)
+    network.load_state(bundle.state)
+    network.cut_at(resolve_cut(network.units, "head"))
+    return network
+
+
+def probabilities(network: Network, images: Array) -> Array:
+    """Return softmax probabilities (N, classes) of preprocessed images (N, 3, H, W) float32."""
+    logits = network.logits(network.embed(images))
+    return softmax(logits)
+
+
+def softmax(logits: Array) -> Array:
+    """Return exp(x) / Σ exp(x) of each row, computed without overflow."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+
+
+def rank(
+    names: Sequence[str], probabilities: Array, classes: Sequence[str], top: int = 3
+) -> list[Prediction]:
+    """Return one Prediction a row, its labels by falling probability; ties keep the class order."""
+    if top < 1:
+        raise InputError(f"top must be at least 1, got {top}.")
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    rows = []
+    for name, row, best in zip(names, probabilities, order, strict=True):
+        ranked = tuple((classes[i], round(float(row[i]), DIGITS)) for i in best)
+        rows.append(Prediction(name, *ranked[0], ranked))
+    return rows
+
+
+def sources(given: Source | Iterable[Source]) -> list[tuple[str, Source]]:
+    """Name what was given, image by image: a path, a folder's files, a list, bytes, arrays.
+
+    An array (H, W, 3) is one image, (N, H, W, 3) are N.
+    """
+    if isinstance(given, (str, Path)):
+        path = Path(given)
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            if not files:
+                raise InputError(f"The folder {path} holds no file.")
+            return [(str(file), file) for file in files]
+        if not path.exists():
+            raise InputError(f"No such file: {path}.")
+        return [(str(path), path)]
+    if isinstance(given, np.ndarray) and given.ndim == 4:
+        return [(f"image {i}", image) for i, image in enumerate(given)]
+    if isinstance(given, (list, tuple)):
+        named = [pair for item in given for pair in sources(item)]
+        return [
+            (n if isinstance(s, (str, Path)) else f"image {i}", s) for i, (n, s) in enumerate(named)
+        ]
+    return [("image", given)]  # type: ignore[list-item]
+
+
+def predict(
+    network: Network,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    given: Source | Iterable[Source],
+    *,
+    top: int = 3,
+    batch_size: int = 16,
+    workers: int = 2,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Prediction | Skipped]:
+    """Yield a Prediction for each image in order, or Skipped with the reason it is unreadable.
+
+    `given` is as in `sources`, or preprocessed images (N, 3, H, W) float32. Decoding runs in
+    `workers` threads ahead of the network.
+    """
+    if isinstance(given, np.ndarray) and given.dtype == np.float32 and given.ndim == 4:
+        for start in range(0, len(given), batch_size):
+            images = given[start : start + batch_size]
+            names = [f"image {start + i}" for i in range(len(images))]
+            yield from rank(names, probabilities(network, images), classes, top)
+        return
+
+    def read(item: tuple[str, Source]) -> tuple[str, Array | ImageError]:
+        try:
+            return item[0], load(item[1], preprocessing, max_pixels=max_pixels)
+        except ImageError as error:
+            return item[0], error
+
+    batch: list[tuple[str, Array | ImageError]] = []
+    named = sources(given)
+    decoded = map_ahead(read, named, workers=workers, ahead=2 * batch_size)
+    for count, item in enumerate(decoded, start=1):
+        batch.append(item)
+        if len(batch) == batch_size or count == len(named):
+            yield from _answer(network, classes, batch, top)
+            batch = []
+
+
+def _answer(
+    network: Network, classes: Sequence[str], batch: list[tuple[str, Array | ImageError]], top: int
+) -> Iterator[Prediction | Skipped]:
+    """Answer a batch in order; unreadable images take no place in the computation."""
+    good = [(name, image) for name, image in batch if isinstance(image, np.ndarray)]
+    ranked: Iterator[Prediction] = iter(())
+    if good:
+        images = np.stack([image for _, image in good])
+        ranked = iter(
+            rank([name for name, _ in good], probabilities(network, images), classes, top)
+        )
+    for name, image in batch:
+        yield Skipped(Path(name), str(image)) if isinstance(image, ImageError) else next(ranked)
