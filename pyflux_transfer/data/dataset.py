@@ -1,0 +1,175 @@
+"""A scanned dataset: every file read once, what cannot be used listed with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyflux_transfer.data.batches import default_workers, map_ahead
+from pyflux_transfer.data.decode import MAX_PIXELS, decode_rgb
+from pyflux_transfer.data.listing import Entry, list_source
+from pyflux_transfer.errors import DataError, ImageError, InputError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One readable image; `digest` is the sha256 of the file, in hexadecimal."""
+
+    path: Path
+    label: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """One file that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images in a fixed order; a label is an index into `classes`."""
+
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images a class, classes without any among them."""
+        found = Counter(sample.label for sample in self.samples)
+        return {name: found[label] for label, name in enumerate(self.classes)}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a source holds; `valid` and `test` only where the source itself says so."""
+
+    train: Dataset
+    valid: Dataset | None = None
+    test: Dataset | None = None
+
+
+def scan(
+    source: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_skipped: float = 0.05,
+    known_good: Container[str] = (),
+    workers: int | None = None,
+) -> Splits:
+    """Read every file of a folder or a CSV (see `list_source`) once and prove it is an image.
+
+    Classes are the sorted names found, or exactly `classes` in that order. A file whose sha256 is
+    in `known_good` is not decoded again. Raises DataError: nothing found, one class only, other
+    classes than asked for, or a larger share than `max_skipped` of files that cannot be read.
+    """
+    listed = list_source(source)
+    names = _classes(source, listed, classes)
+    entries = [entry for part in listed.values() for entry in part]
+
+    def examine(entry: Entry) -> Sample | Skipped:
+        try:
+            data = entry.path.read_bytes()
+            digest = hashlib.sha256(data).hexdigest()
+            if digest not in known_good:
+                # An eighth of the size shows damage as well as the whole does.
+                decode_rgb(data, max_pixels=max_pixels, shorter_side=1)
+        except OSError as error:
+            return Skipped(entry.path, error.strerror or str(error))
+        except ImageError as error:
+            return Skipped(entry.path, str(error))
+        return Sample(entry.path, names.index(entry.name), digest)
+
+    workers = workers or default_workers()
+    results = iter(list(map_ahead(examine, entries, workers=workers, ahead=4 * workers)))
+    parts = {split: _gather((next(results) for _ in part), names) for split, part in listed.items()}
+    _check_skipped([s for part in parts.values() for s in part.skipped], len(entries), max_skipped)
+    if unread := [name for name, count in parts["train"].counts.items() if not count]:
+        raise DataError(f"No image of the class '{unread[0]}' in '{source}' can be read.")
+    return Splits(**parts)
+
+
+def split(dataset: Dataset, valid: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Divide into training and validation, the same share of every class, at least one image each.
+
+    Which side an image falls on depends on `seed`, its class, and the names of the file and its
+    folder alone: not on the order, on where the dataset lies, or on the other images' names.
+    Raises DataError for a class with one image.
+    """
+    if not 0 < valid < 1:
+        raise InputError(f"The validation share must be between 0 and 1, got {valid}.")
+    chosen: set[Sample] = set()
+    for label, name in enumerate(dataset.classes):
+        members = [sample for sample in dataset.samples if sample.label == label]
+        if len(members) < 2:
+            raise DataError(
+                f"The class '{name}' has {len(members)} image(s), a split needs two. Add images, "
+                "remove the class, or give validation images of your own."
+            )
+        members.sort(key=lambda sample: (_draw(seed, sample.path), sample.digest))
+        chosen.update(members[: min(max(round(valid * len(members)), 1), len(members) - 1)])
+    sides = (
+        tuple(sample for sample in dataset.samples if (sample in chosen) == side)
+        for side in (False, True)
+    )
+    train, validation = (Dataset(samples, dataset.classes) for samples in sides)
+    return Dataset(train.samples, train.classes, dataset.skipped), validation
+
+
+def duplicates(a: Dataset, b: Dataset) -> list[tuple[Path, Path]]:
+    """Return the pairs of files, one from each, with the same content."""
+    known = {sample.digest: sample.path for sample in a.samples}
+    return [(known[s.digest], s.path) for s in b.samples if s.digest in known]
+
+
+def _draw(seed: int, path: Path) -> bytes:
+    return hashlib.sha256(f"{seed}/{path.parent.name}/{path.name}".encode()).digest()
+
+
+def _classes(
+    source: str | Path, listed: dict[str, list[Entry]], wanted: Sequence[str] | None
+) -> tuple[str, ...]:
+    found = sorted({entry.name for entry in listed["train"]})
+    if wanted is not None and set(found) != set(wanted):
+        raise DataError(
+            f"The classes of '{source}' ({', '.join(found)}) are not those asked for "
+            f"({', '.join(wanted)}). Rename, add or remove class folders."
+        )
+    if len(found) < 2 and wanted is None:
+        raise DataError(
+            f"'{source}' has one class only ('{found[0]}'), at least two are needed. Put the "
+            "images of each class into a folder of its own."
+        )
+    for split_name, part in listed.items():
+        if extra := sorted({entry.name for entry in part} - set(found)):
+            raise DataError(
+                f"The {split_name} images of '{source}' have classes ({', '.join(extra)}) that "
+                f"the training images ({', '.join(found)}) lack. Rename, add or remove them."
+            )
+    return tuple(found if wanted is None else wanted)
+
+
+def _gather(results: Iterable[Sample | Skipped], classes: tuple[str, ...]) -> Dataset:
+    done = list(results)
+    return Dataset(
+        tuple(result for result in done if isinstance(result, Sample)),
+        classes,
+        tuple(result for result in done if isinstance(result, Skipped)),
+    )
+
+
+def _check_skipped(skipped: list[Skipped], total: int, max_skipped: float) -> None:
+    if len(skipped) > max_skipped * total:
+        first = "; ".join(f"{item.path}: {item.reason}" for item in skipped[:3])
+        more = "; …" if len(skipped) > 3 else ""
+        raise DataError(
+            f"{len(skipped)} of {total} files cannot be read, more than the {max_skipped:.0%} "
+            f"allowed ({first}{more}). Remove them, or raise max_skipped."
+        )
