@@ -134,8 +134,8 @@ class Network(Protocol):
     def apply(self, x: Array, start: int, stop: int) -> Array:
         """Run units[start:stop] in evaluation mode."""
 
-    def state(self) -> State:
-        """Return copies of all tensors, by torchvision's names."""
+    def state(self, start: int = 0) -> State:
+        """Return copies of the tensors of units[start:], by torchvision's names."""
 
     def load_state(self, state: State) -> None:
         """Replace all tensors; names, counts and shapes are compared before the first write."""

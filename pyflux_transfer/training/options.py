@@ -1,0 +1,132 @@
+"""The options of training, validated where they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+
+from pyflux_transfer.data.decode import MAX_PIXELS
+from pyflux_transfer.engines.base import Array, Labels, Update
+from pyflux_transfer.errors import InputError, lookup
+from pyflux_transfer.training.schedule import SCHEDULES
+
+SOLVERS = ("steps", "lbfgs")
+
+
+class OptionFields(TypedDict, total=False):
+    """The same fields as `Options`, for calls that pass some of them by name."""
+
+    optimizer: str
+    lr_decay: float
+    schedule: str
+    weight_decay: float
+    momentum: float
+    label_smoothing: float
+    class_weights: Literal["auto"] | Mapping[str, float] | None
+    augment: str | Sequence[str]
+    views: int
+    batch_size: int
+    seed: int
+    patience: int | None
+    freeze_bn: bool
+    solver: str
+    workers: int
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train; every field can be given to `fit` and `fine_tune` by name.
+
+    `lr_decay` multiplies the rate once for each stage further down from the head. `augment` names
+    augmentations ("none", "light", "strong", "flip,crop" …); with `views=k` each image is
+    augmented k times in all and its features are cached, with 0 it is augmented anew each epoch.
+    `class_weights` is None, "auto" (inverse frequency) or {class: weight}. `patience` stops after
+    so many epochs without a better validation. `solver="lbfgs"` trains a linear head to the
+    optimum of its loss plus weight_decay/2·‖W‖². `workers` threads decode images, of
+    which none may have more than `max_pixels`.
+    """
+
+    optimizer: str = "adamw"
+    lr_decay: float = 0.3
+    schedule: str = "cosine"
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    label_smoothing: float = 0.0
+    class_weights: Literal["auto"] | Mapping[str, float] | None = None
+    augment: str | Sequence[str] = "none"
+    views: int = 0
+    batch_size: int = 32
+    seed: int = 0
+    patience: int | None = None
+    freeze_bn: bool = False
+    solver: str = "steps"
+    workers: int = 2
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        lookup(SCHEDULES, self.schedule, "schedule")
+        lookup(dict.fromkeys(SOLVERS), self.solver, "solver")
+        self.update()  # validates its own fields
+        for name, least in (
+            ("batch_size", 1),
+            ("views", 0),
+            ("workers", 1),
+            ("max_pixels", 1),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"{name} must be a whole number of at least {least}, got {value}.")
+        if not 0 < self.lr_decay <= 1:
+            raise InputError(f"lr_decay must be in (0, 1], got {self.lr_decay}.")
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"patience must be at least 1 or None, got {self.patience}.")
+
+    @classmethod
+    def of(cls, changes: Mapping[str, Any]) -> Options:
+        """Return the defaults with `changes`; an unknown name is answered with the nearest."""
+        for name in changes:
+            lookup(cls.__dataclass_fields__, name, "option")
+        return cls(**changes)
+
+    def update(self) -> Update:
+        """Return the part of the options that the engine needs."""
+        return Update(
+            optimizer=self.optimizer,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+            label_smoothing=self.label_smoothing,
+            freeze_bn=self.freeze_bn,
+            seed=self.seed,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, as bundles and run folders keep it."""
+        row = asdict(self)
+        if not isinstance(self.augment, str):
+            row["augment"] = ",".join(self.augment)
+        return row
+
+
+def class_weights(
+    option: Literal["auto"] | Mapping[str, float] | None, labels: Labels, classes: Sequence[str]
+) -> Array | None:
+    """Return weights (classes,) float32: N / (classes · count) for "auto", None for none."""
+    if option is None:
+        return None
+    if option == "auto":
+        counts = np.bincount(labels, minlength=len(classes))
+        return np.asarray(len(labels) / (len(classes) * np.maximum(counts, 1)), np.float32)
+    if isinstance(option, str):
+        raise InputError(f"class_weights must be None, 'auto' or a mapping, got {option!r}.")
+    if set(option) != set(classes):
+        raise InputError(
+            f"class_weights must name every class once: {sorted(classes)}, got {sorted(option)}."
+        )
+    if min(option.values()) <= 0:
+        raise InputError(f"class_weights must be positive, got {dict(option)}.")
+    return np.asarray([option[name] for name in classes], np.float32)
