@@ -24,6 +24,10 @@ ROTATION_DEGREES = 15.0
 COLOR_RANGE = (0.7, 1.3)
 
 
+def _center(preprocessing: Preprocessing) -> Transform:
+    return lambda image, _: center(image, preprocessing)
+
+
 def _crop(preprocessing: Preprocessing) -> Transform:
     """Make the random resized crop of Szegedy et al. 2014: any part, any ratio, one size."""
     side = preprocessing.crop
@@ -106,10 +110,9 @@ def augmenter(spec: str | Sequence[str] | None, preprocessing: Preprocessing) ->
     chosen = names(spec)
     if not chosen:
         return None
-    first: Transform = lambda image, _: center(image, preprocessing)  # noqa: E731
     transforms = [AUGMENTS[name](preprocessing) for name in chosen]
     if "crop" not in chosen:
-        transforms.insert(0, first)
+        transforms.insert(0, _center(preprocessing))
     return partial(_augment, transforms, preprocessing)
 
 

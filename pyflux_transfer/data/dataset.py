@@ -72,6 +72,7 @@ def scan(
     """
     listed = list_source(source)
     names = _classes(source, listed, classes)
+    labels = {name: label for label, name in enumerate(names)}
     entries = [entry for part in listed.values() for entry in part]
 
     def examine(entry: Entry) -> Sample | Skipped:
@@ -85,7 +86,7 @@ def scan(
             return Skipped(entry.path, error.strerror or str(error))
         except ImageError as error:
             return Skipped(entry.path, str(error))
-        return Sample(entry.path, names.index(entry.name), digest)
+        return Sample(entry.path, labels[entry.name], digest)
 
     workers = workers or default_workers()
     results = iter(list(map_ahead(examine, entries, workers=workers, ahead=4 * workers)))
@@ -105,22 +106,24 @@ def split(dataset: Dataset, valid: float = 0.2, seed: int = 0) -> tuple[Dataset,
     """
     if not 0 < valid < 1:
         raise InputError(f"The validation share must be between 0 and 1, got {valid}.")
-    chosen: set[Sample] = set()
+    chosen: set[int] = set()  # places in dataset.samples
     for label, name in enumerate(dataset.classes):
-        members = [sample for sample in dataset.samples if sample.label == label]
+        members = [i for i, sample in enumerate(dataset.samples) if sample.label == label]
         if len(members) < 2:
             raise DataError(
                 f"The class '{name}' has {len(members)} image(s), a split needs two. Add images, "
                 "remove the class, or give validation images of your own."
             )
-        members.sort(key=lambda sample: (_draw(seed, sample.path), sample.digest))
+        members.sort(key=lambda i: _draw(seed, dataset.samples[i]))
         chosen.update(members[: min(max(round(valid * len(members)), 1), len(members) - 1)])
-    sides = (
-        tuple(sample for sample in dataset.samples if (sample in chosen) == side)
+    train, validation = (
+        tuple(sample for i, sample in enumerate(dataset.samples) if (i in chosen) == side)
         for side in (False, True)
     )
-    train, validation = (Dataset(samples, dataset.classes) for samples in sides)
-    return Dataset(train.samples, train.classes, dataset.skipped), validation
+    return (
+        Dataset(train, dataset.classes, dataset.skipped),
+        Dataset(validation, dataset.classes),
+    )
 
 
 def duplicates(a: Dataset, b: Dataset) -> list[tuple[Path, Path]]:
@@ -129,8 +132,9 @@ def duplicates(a: Dataset, b: Dataset) -> list[tuple[Path, Path]]:
     return [(known[s.digest], s.path) for s in b.samples if s.digest in known]
 
 
-def _draw(seed: int, path: Path) -> bytes:
-    return hashlib.sha256(f"{seed}/{path.parent.name}/{path.name}".encode()).digest()
+def _draw(seed: int, sample: Sample) -> tuple[bytes, str]:
+    name = f"{seed}/{sample.path.parent.name}/{sample.path.name}"
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest(), sample.digest
 
 
 def _classes(

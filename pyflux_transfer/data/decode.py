@@ -69,8 +69,8 @@ def decode_rgb(
     except ImageError as error:
         raise ImageError(f"{_subject(source)} cannot be read: {error}") from error.__cause__
     except OSError as error:
-        reason = error.strerror or f"it is truncated or damaged ({error})."
-        raise ImageError(f"{_subject(source)} cannot be read: {reason}") from error
+        reason = error.strerror or f"it is truncated or damaged ({error})"
+        raise ImageError(f"{_subject(source)} cannot be read: {reason}.") from error
     # Pillow's readers meet hostile bytes with whatever error the parsing happens to hit.
     except Exception as error:
         kind = type(error).__name__
@@ -136,7 +136,11 @@ _HEIC = re.compile(rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL)
 def _stream(source: str | Path | bytes) -> IO[bytes]:
     if isinstance(source, (str, Path)):
         return Path(source).open("rb")
-    return io.BytesIO(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return io.BytesIO(source)
+    raise ImageError(
+        f"expected a path, bytes, a Pillow image or an array, got {type(source).__name__}."
+    )
 
 
 def _open(stream: IO[bytes]) -> Image.Image:
@@ -190,7 +194,7 @@ def _to_rgb(image: Image.Image, background: Color) -> Image.Image:
         grey = np.asarray(image)
         image = Image.fromarray(_to_8_bits(grey, _white_level(grey)))
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # convert always copies
     rgba = image.convert("RGBA")
     canvas = Image.new("RGB", image.size, background)
     canvas.paste(rgba, mask=rgba.getchannel("A"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from pyflux_transfer.errors import DataError, suggest
 
@@ -19,6 +20,8 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
+_ORDER = ("train", "valid", "test")
+_COLUMNS = ("path", "label")
 _LITTER = {"thumbs.db", "desktop.ini"}  # Windows leaves them beside photos
 
 
@@ -48,12 +51,17 @@ def list_source(source: str | Path) -> dict[str, list[Entry]]:
 
 
 def _list_folder(folder: Path) -> dict[str, list[Entry]]:
-    classes = _folders(folder)
-    splits = {SPLITS[name]: classes[name] for name in classes if name in SPLITS}
-    if len(splits) == len(classes) > 1 and "train" in splits:
-        return {name: _list_classes(splits[name]) for name in ("train", "valid", "test")
-                if name in splits}  # fmt: skip
-    return {"train": _list_classes(folder)}
+    folders = _folders(folder)
+    splits = {SPLITS[name]: place for name, place in folders.items() if name in SPLITS}
+    # A class may well be called "train"; then its folder holds images, not folders.
+    if "train" not in splits or not _folders(splits["train"]):
+        return {"train": _list_classes(folder)}
+    if len(splits) < len(folders):
+        raise DataError(
+            f"'{folder}' holds {', '.join(folders)}: beside train only one val and one test folder "
+            "are expected. Move the others away."
+        )
+    return {name: _list_classes(splits[name]) for name in _ORDER if name in splits}
 
 
 def _list_classes(folder: Path) -> list[Entry]:
@@ -83,7 +91,7 @@ def _folders(folder: Path) -> dict[str, Path]:
 
 def _files(folder: Path) -> list[Path]:
     found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [
             Path(place, name)
@@ -94,27 +102,20 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _list_csv(table: Path) -> dict[str, list[Entry]]:
-    splits: dict[str, list[Entry]] = {"train": [], "valid": [], "test": []}
-    with table.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.DictReader(stream)
-        columns = rows.fieldnames or ()
-        for column in ("path", "label"):
-            if column not in columns:
-                raise DataError(
-                    f"'{table}' lacks the column '{column}', it has: {', '.join(columns) or 'none'}"
-                    f".{suggest(column, list(columns))} Its first line must be path,label or "
-                    "path,label,split."
-                )
-        for row in rows:
-            where = f"'{table}', line {rows.line_num}"
-            name, path = (row["label"] or "").strip(), (row["path"] or "").strip()
-            if not name or not path:
-                raise DataError(f"{where}: path and label must not be empty.")
-            # A table without the column, and a row without a word, mean training.
-            split = (row.get("split") or "train").strip().lower()
-            if split not in SPLITS:
-                raise DataError(f"{where}: split must be train, valid or test, got '{split}'.")
-            splits[SPLITS[split]].append(Entry(table.parent / path, name))
+    splits: dict[str, list[Entry]] = {name: [] for name in _ORDER}
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            for where, row in _rows(table, stream):
+                # A table without the column, and a row without a word, mean training.
+                split = (row.get("split") or "train").strip().lower()
+                if split not in SPLITS:
+                    raise DataError(f"{where}: split must be train, valid or test, got '{split}'.")
+                path, name = ((row[key] or "").strip() for key in _COLUMNS)
+                if not path or not name:
+                    raise DataError(f"{where}: path and label must not be empty.")
+                splits[SPLITS[split]].append(Entry(table.parent / path, name))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"'{table}' is not a CSV in UTF-8 ({error}).") from error
     _check_files(table, (entry.path for entries in splits.values() for entry in entries))
     if not splits["train"]:
         raise DataError(f"'{table}' names no images to train on. Add lines with path and label.")
@@ -123,6 +124,21 @@ def _list_csv(table: Path) -> dict[str, list[Entry]]:
         for name, entries in splits.items()
         if entries
     }
+
+
+def _rows(table: Path, stream: TextIO) -> Iterator[tuple[str, dict[str, str | None]]]:
+    """Yield where a row stands, for messages, and the row; columns must be there."""
+    rows = csv.DictReader(stream)
+    columns = rows.fieldnames or ()
+    for column in _COLUMNS:
+        if column not in columns:
+            raise DataError(
+                f"'{table}' lacks the column '{column}', it has: {', '.join(columns) or 'none'}."
+                f"{suggest(column, list(columns))} Its first line must be path,label or "
+                "path,label,split."
+            )
+    for row in rows:
+        yield f"'{table}', line {rows.line_num}", row
 
 
 def _check_files(table: Path, paths: Iterable[Path]) -> None:
