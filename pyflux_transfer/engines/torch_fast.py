@@ -1,0 +1,177 @@
+"""Evaluation at speed: folded BatchNorm, packed weights, fused activations, bfloat16.
+
+What pays on a CPU, and why, stands at each place. Only evaluation comes here; training runs the
+plain steps of torch_models.py, and tests compare the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from pyflux_transfer.engines.torch_models import (
+    ACTIVATIONS,
+    Block,
+    Step,
+    TrainRunner,
+    forward,
+    pad,
+)
+
+Convolution = Callable[[Tensor, Tensor | None], Tensor]
+
+# oneDNN's names for activations that it computes while a result is still in the cache.
+_FUSED: dict[str, tuple[str, list[float]]] = {
+    "none": ("none", []),
+    "relu": ("relu", []),
+    "relu6": ("hardtanh", [0.0, 6.0]),
+}
+
+
+class FastRunner:
+    """Runs the steps of evaluation; each convolution is prepared once, at its first use.
+
+    `tensors` are read when a step is prepared; `forget` what has changed since.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+        self.tensors = tensors
+        self.dtype = dtype
+        self._ready: dict[str, Convolution] = {}
+
+    def run(self, blocks: Iterable[Block], x: Tensor) -> Tensor:
+        """Run the blocks in inference mode; x (N, …) float32 in, float32 out."""
+        with torch.inference_mode():
+            # Channels last is how oneDNN and cuDNN compute fastest. One conversion at the entry,
+            # together with the one to bfloat16, is the only copy: every step keeps the layout.
+            if x.ndim == 4:
+                x = x.to(self.dtype, memory_format=torch.channels_last)
+            return forward(self, blocks, x).float().contiguous()
+
+    def forget(self, blocks: Iterable[Block]) -> None:
+        """Drop what was prepared from weights that have changed."""
+        for block in blocks:
+            for step in block.steps:
+                self._ready.pop(step.layer.name, None)
+
+    def step(self, step: Step, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """Run the layer and its norm, add `add`, then the activation."""
+        if step.layer.op == "dense":
+            # In float32: logits want all their digits, and at this size memory sets the pace.
+            weight = self.tensors[f"{step.layer.name}.weight"]
+            return ACTIVATIONS[step.activation](F.linear(x.float(), weight, self._bias(step)))
+        ready = self._ready.get(step.layer.name)
+        if ready is None:
+            ready = self._ready[step.layer.name] = self._prepared(step, x.shape[1])
+        return ready(x, add)
+
+    def drop(self, x: Tensor, p: float) -> Tensor:  # noqa: ARG002
+        """Leave all values: dropout is for training."""
+        return x
+
+    def _bias(self, step: Step) -> Tensor | None:
+        return self.tensors[step.bias] if step.bias else None
+
+    def _prepared(self, step: Step, channels: int) -> Convolution:
+        weight, bias = self._folded(step)
+        weight = weight.to(self.dtype, memory_format=torch.channels_last)
+        groups = channels // weight.shape[1]
+        make = _onednn if weight.device.type == "cpu" and _has_onednn() else _plain
+        return make(step, weight, bias.to(self.dtype), groups)
+
+    def _folded(self, step: Step) -> tuple[Tensor, Tensor]:
+        """Weight and bias with the BatchNorm multiplied in: one pass over the result saved."""
+        weight = self.tensors[f"{step.layer.name}.weight"]
+        bias = self._bias(step)
+        if bias is None:
+            bias = weight.new_zeros(weight.shape[0])
+        if step.norm is None:
+            return weight, bias
+        leaves = ("weight", "bias", "running_mean", "running_var")
+        gain, shift, mean, var = (self.tensors[f"{step.norm.name}.{leaf}"] for leaf in leaves)
+        scale = gain / torch.sqrt(var + step.eps)
+        return weight * scale.reshape(-1, 1, 1, 1), (bias - mean) * scale + shift
+
+
+def _has_onednn() -> bool:
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+def _onednn(step: Step, weight: Tensor, bias: Tensor, groups: int) -> Convolution:
+    """Convolve through oneDNN with the weight packed ahead, sum and activation fused.
+
+    These are the operators that torch.compile emits for a frozen network. Packing ahead saves
+    reordering the weights at every call, which at batch 1 costs more than the convolution.
+    """
+    ops = torch.ops.mkldnn
+    stride, dilation = [step.stride] * 2, [1, 1]
+    zero = [0, 0] if isinstance(step.padding, str) else [step.padding] * 2
+    packed = ops._reorder_convolution_weight(weight, zero, stride, dilation, groups, [])
+    attribute, scalars = _FUSED[step.activation]
+    after_sum = None if attribute == "none" else attribute
+
+    def convolve(x: Tensor, add: Tensor | None) -> Tensor:
+        x, padding = pad(step, x)
+        common = (packed, bias, padding, stride, dilation, groups)
+        y: Tensor
+        if add is None:
+            y = ops._convolution_pointwise(x, *common, attribute, scalars, "")
+        else:
+            sum_of = ops._convolution_pointwise.binary
+            y = sum_of(x, add, *common, "add", 1.0, after_sum, scalars, "")
+        return y
+
+    return convolve
+
+
+def _plain(step: Step, weight: Tensor, bias: Tensor, groups: int) -> Convolution:
+    """Convolve with PyTorch's own operators: graphics cards, and builds without oneDNN."""
+
+    def convolve(x: Tensor, add: Tensor | None) -> Tensor:
+        x, padding = pad(step, x)
+        y = F.conv2d(x, weight, bias, step.stride, padding, groups=groups)
+        return ACTIVATIONS[step.activation](y if add is None else y.add_(add))
+
+    return convolve
+
+
+# --- bfloat16 -----------------------------------------------------------------------------------
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether the hardware multiplies bfloat16 matrices itself; emulation is slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in tests)
+
+
+def agrees(fast: FastRunner, blocks: Iterable[Block], tolerance: float = 0.05) -> bool:
+    """Compare probabilities with float32's on a few synthetic images.
+
+    True when none differs by more than `tolerance` and the best class is the same, or as good as
+    the same where two lie within the tolerance. Small images: the check shall not be felt.
+    """
+    blocks = tuple(blocks)
+    images = _synthetic(count=4, size=64).to(next(iter(fast.tensors.values())).device)
+    with torch.inference_mode():
+        exact = forward(TrainRunner(fast.tensors), blocks, images).softmax(1)
+        ours = fast.run(blocks, images).softmax(1)
+        best = exact.gather(1, ours.argmax(1, keepdim=True)).squeeze(1)
+        near = (exact - ours).abs().max() <= tolerance
+        return bool(near and (exact.amax(1) - best <= tolerance).all())
+
+
+def _synthetic(count: int, size: int) -> Tensor:
+    """Waves of several lengths and directions, at the scale of normalised images."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    waves = [
+        torch.sin((x * (n + 1) + y * (channel - n)) / 7.0) * 1.5
+        for n in range(count)
+        for channel in range(3)
+    ]
+    return torch.stack(waves).reshape(count, 3, size, size)
