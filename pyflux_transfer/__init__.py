@@ -1,1 +1,30 @@
-"""Image transfer learning from Python on Flux and Metalhead."""
+"""Image transfer learning from Python on Julia's Flux and Metalhead.
+
+Importing this package starts no framework; `load` starts an engine.
+"""
+
+from pyflux_transfer._version import __version__
+from pyflux_transfer.catalog import MODELS, Preprocessing
+from pyflux_transfer.classifier import Classifier, load
+from pyflux_transfer.data.dataset import Splits, scan
+from pyflux_transfer.errors import InputError, PyFluxTransferError
+from pyflux_transfer.metrics import Evaluation
+from pyflux_transfer.predict import Prediction
+from pyflux_transfer.training.features import Cache
+from pyflux_transfer.training.train import Run
+
+__all__ = [
+    "MODELS",
+    "Cache",
+    "Classifier",
+    "Evaluation",
+    "InputError",
+    "Prediction",
+    "Preprocessing",
+    "PyFluxTransferError",
+    "Run",
+    "Splits",
+    "__version__",
+    "load",
+    "scan",
+]

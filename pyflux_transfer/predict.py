@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def rank(
     return rows
 
 
-def sources(given: Source | Iterable[Source]) -> list[tuple[str, Source]]:
+def sources(given: Source | Sequence[Source]) -> list[tuple[str, Source]]:
     """Name what was given, image by image: a path, a folder's files, a list, bytes, arrays.
 
     An array (H, W, 3) is one image, (N, H, W, 3) are N.
@@ -109,7 +109,7 @@ def predict(
     network: Network,
     classes: Sequence[str],
     preprocessing: Preprocessing,
-    given: Source | Iterable[Source],
+    given: Source | Sequence[Source],
     *,
     top: int = 3,
     batch_size: int = 16,

@@ -98,26 +98,6 @@ def trunk_key(network: Network, preprocessing: Preprocessing) -> str:
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def known_digests(cache: Cache, network: Network, preprocessing: Preprocessing) -> Known:
-    """Return which images have features from an earlier run, and so were readable."""
-    folder = cache.folder and cache.folder / trunk_key(network, preprocessing)
-    if folder is None or not (folder / "meta.json").exists():
-        return Known(frozenset())
-    keys = (folder / "keys.bin").read_bytes()
-    size = stores.KEY_BYTES
-    return Known(frozenset(keys[i : i + size] for i in range(0, len(keys), size)))
-
-
-@dataclass(frozen=True)
-class Known:
-    """A container of content digests, asked with `in`."""
-
-    keys: frozenset[bytes]
-
-    def __contains__(self, digest: object) -> bool:
-        return hashlib.sha256(f"{digest}|".encode()).digest() in self.keys
-
-
 def extract(
     network: Network,
     preprocessing: Preprocessing,

@@ -22,12 +22,15 @@ from pyflux_transfer.training.plan import Phase
 from pyflux_transfer.training.schedule import rates
 
 Batch = tuple[Array, Labels]
+Validate = Callable[[], tuple[float, float] | None]
 
 
 class Examples(Protocol):
     """Training examples as the tail wants them: the trunk's output and labels, epoch by epoch."""
 
-    count: int
+    @property
+    def count(self) -> int:
+        """Images in an epoch."""
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yield the shuffled batches of an epoch; the order depends on seed and number alone."""
@@ -35,7 +38,7 @@ class Examples(Protocol):
 
 @dataclass(frozen=True)
 class Cached:
-    """Examples whose features are kept. With `views` versions an image, each epoch draws one."""
+    """Examples whose features are kept; with several views an image, each epoch draws one."""
 
     features: Features
     labels: Labels
@@ -46,9 +49,14 @@ class Cached:
         """Images."""
         return len(self.labels)
 
+    @property
+    def views(self) -> int:
+        """Rows of features an image."""
+        return self.features.count // self.count
+
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yield the epoch's batches from the cache."""
-        views = max(self.options.views, 1)
+        views = self.views
         drawn = np.random.default_rng((self.options.seed, number, 1)).integers(
             views, size=self.count
         )
@@ -109,7 +117,7 @@ def run_phase(
     network: Network,
     phase: Phase,
     examples: Examples,
-    validate: Callable[[], tuple[float, float] | None],
+    validate: Validate,
     options: Options,
     weights: Array | None,
     timer: Timer,

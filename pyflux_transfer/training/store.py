@@ -7,6 +7,7 @@ leaves at most rows without a key, which the next opening cuts off.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -142,6 +143,7 @@ def make_room(folder: Path, needed_bytes: int, limit_bytes: int, keep: str = "")
 
 def clear(folder: Path) -> int:
     """Delete all stores that nobody is writing; return the bytes freed."""
+    (folder / "readable.bin").unlink(missing_ok=True)
     return sum(entry.size_bytes for entry in entries(folder) if _delete(folder / entry.name))
 
 
@@ -157,3 +159,18 @@ def _delete(folder: Path) -> bool:
     except (Timeout, OSError):
         return False
     return True
+
+
+def readable(folder: Path) -> set[str]:
+    """Return the content digests of images that were seen to decode."""
+    file = folder / "readable.bin"
+    data = file.read_bytes() if file.exists() else b""
+    return {data[i : i + KEY_BYTES].hex() for i in range(0, len(data), KEY_BYTES)}
+
+
+def remember_readable(folder: Path, digests: Sequence[str]) -> None:
+    """Add content digests of images that were seen to decode; losing this file costs only time."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "readable.bin").open("ab") as file:
+            file.write(b"".join(bytes.fromhex(digest) for digest in digests))

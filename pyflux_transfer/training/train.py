@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,9 +33,9 @@ Stopped = Literal["finished", "early", "interrupted"]
 class Run:
     """What a training run did: a record an epoch, the best one, and where the seconds went.
 
-    `seconds` is split into decode (waiting for images), trunk, tail, validation and cache. `skipped`
-    are the images left out and why, `duplicates` pairs of equal files across the border between
-    training and validation.
+    `seconds` is split into decode (waiting for images), trunk, tail, validation and cache.
+    `skipped` are the images left out and why, `duplicates` pairs of equal files across the border
+    between training and validation.
     """
 
     records: tuple[Record, ...]
@@ -196,13 +197,10 @@ def _run(
     """Prepare the examples of one phase and train on them."""
     options, network = job.options, job.network
     weights = class_weights(options.class_weights, _labels(job.train), job.train.classes)
-    valid = job.valid and _features(job, _plain(job.valid), timer, watcher, "validation features")
-    labels = _labels(job.valid) if job.valid else None
-
-    def validate() -> tuple[float, float] | None:
-        if valid is None or labels is None:
-            return None
-        return loop.validate(network, valid, labels, options.batch_size)
+    validate: loop.Validate = _no_validation
+    if job.valid:
+        valid = _features(job, _plain(job.valid), timer, watcher, "validation features")
+        validate = partial(loop.validate, network, valid, _labels(job.valid), options.batch_size)
 
     examples = _examples(job, timer, watcher)
     if options.solver == "lbfgs":
@@ -217,7 +215,7 @@ def _run(
 def _solve(
     job: Job,
     examples: loop.Examples,
-    validate: Callable[[], tuple[float, float] | None],
+    validate: loop.Validate,
     weights: Array | None,
     timer: Timer,
     number: int,
@@ -229,15 +227,13 @@ def _solve(
         )
     options, start = job.options, timer.seconds["tail"]
     with timer.measure("tail"):
-        views = examples.features.count // examples.count
         loss, _ = solve(
-            job.network, examples.features, np.repeat(examples.labels, views),
+            job.network, examples.features, np.repeat(examples.labels, examples.views),
             decay=options.weight_decay, smoothing=options.label_smoothing, weights=weights,
         )  # fmt: skip
-    valid = validate()
+    valid_loss, accuracy = validate() or (None, None)
     seconds = timer.seconds["tail"] - start
-    scores = valid or (None, None)
-    return Record(number, before + 1, loss, *scores, lr=0.0, seconds=seconds)
+    return Record(number, before + 1, loss, valid_loss, accuracy, 0.0, seconds)
 
 
 def _examples(job: Job, timer: Timer, watcher: Watcher) -> loop.Examples:
@@ -289,6 +285,10 @@ def _features(
         batch_size=job.options.batch_size, workers=job.options.workers,
         timer=timer, watcher=watcher, title=title,
     )  # fmt: skip
+
+
+def _no_validation() -> None:
+    return None
 
 
 def _plain(dataset: Dataset) -> list[Item]:

@@ -1,0 +1,46 @@
+# Each target sets up what it needs in .venv, quickly when that is done already.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-flux test-browser lint format bench docs clean
+
+demo: $(READY)
+	$(BIN)/pyflux-transfer demo
+
+test: $(READY)
+	$(BIN)/python tests/run.py
+
+test-flux: $(READY)
+	PYFLUX_REQUIRE_JULIA=1 $(BIN)/python -m pytest -p no:faulthandler -m flux
+
+test-browser: $(READY)
+	$(BIN)/python -m pytest -m browser
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/fatou format --check julia
+	$(BIN)/fatou lint julia
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/fatou format julia
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist build site demo-output

@@ -1,0 +1,44 @@
+"""The history of a run as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from pyflux_transfer.errors import InputError, StorageError
+from pyflux_transfer.training.callbacks import Record
+
+
+def history(records: Sequence[Record], path: Path) -> Path:
+    """Draw losses and accuracy over the epochs into an image file (.png, .svg, .pdf)."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError(
+            "A plot needs matplotlib. Install it: pip install 'pyflux-transfer[plot]'."
+        ) from None
+    epochs = [record.epoch for record in records]
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    loss.plot(epochs, [record.train_loss for record in records], marker="o", label="training")
+    if records[0].valid_loss is not None:
+        loss.plot(epochs, [record.valid_loss for record in records], marker="o", label="validation")
+        percent = [100 * (record.valid_accuracy or 0) for record in records]
+        accuracy.plot(epochs, percent, marker="o", color="C1")
+    loss.set(title="loss", xlabel="epoch", ylabel="nats an image")
+    loss.legend()
+    accuracy.set(title="validation accuracy", xlabel="epoch", ylabel="%")
+    for start in _phase_starts(records):
+        loss.axvline(start - 0.5, color="grey", linestyle=":")
+        accuracy.axvline(start - 0.5, color="grey", linestyle=":")
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"Cannot draw into {path}: {error}.") from error
+    return path
+
+
+def _phase_starts(records: Sequence[Record]) -> list[int]:
+    """Return the first epoch of each phase but the first."""
+    return [b.epoch for a, b in pairwise(records) if a.phase != b.phase]

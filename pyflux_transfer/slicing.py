@@ -1,0 +1,53 @@
+"""Slices of a network's chain, by unit index or stage name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyflux_transfer.engines.base import Array, Network
+from pyflux_transfer.errors import InputError
+from pyflux_transfer.units import Unit, resolve_cut
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some consecutive units of a network, callable in evaluation mode."""
+
+    network: Network
+    start: int
+    stop: int
+
+    @property
+    def units(self) -> Sequence[Unit]:
+        """The units of the slice."""
+        return self.network.units[self.start : self.stop]
+
+    def __len__(self) -> int:
+        """Count the units."""
+        return self.stop - self.start
+
+    def __call__(self, x: Array) -> Array:
+        """Run the units on x, float32 with a batch axis: images (N,3,H,W) for the first units."""
+        return self.network.apply(x, self.start, self.stop)
+
+
+def chain_slice(network: Network, key: int | slice) -> Slice:
+    """Return the slice of a chain that `key` means; a stage's name stands for its first unit."""
+    units = network.units
+    if isinstance(key, int):
+        index = range(len(units))[key]
+        return Slice(network, index, index + 1)
+    if key.step not in (None, 1):
+        raise InputError(f"A slice of the chain has no step, got {key.step}.")
+    begin, end, _ = slice(_edge(units, key.start), _edge(units, key.stop)).indices(len(units))
+    if begin >= end:
+        raise InputError(f"The slice {key.start!r}:{key.stop!r} holds no unit. See summary().")
+    return Slice(network, begin, end)
+
+
+def _edge(units: Sequence[Unit], edge: int | str | None) -> int | None:
+    if isinstance(edge, str):
+        resolve_cut(units, edge)  # answers an unknown name
+        return next(i for i, unit in enumerate(units) if unit.stage == edge)
+    return edge
