@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyflux_transfer.data.batches import default_workers, map_ahead
-from pyflux_transfer.data.decode import MAX_PIXELS, decode_rgb
+from pyflux_transfer.data.decode import MAX_PIXELS, decode_picture
 from pyflux_transfer.data.listing import Entry, list_source
 from pyflux_transfer.errors import DataError, ImageError, InputError
 
@@ -81,7 +81,7 @@ def scan(
             digest = hashlib.sha256(data).hexdigest()
             if digest not in known_good:
                 # An eighth of the size shows damage as well as the whole does.
-                decode_rgb(data, max_pixels=max_pixels, shorter_side=1)
+                decode_picture(data, max_pixels=max_pixels, shorter_side=1)
         except OSError as error:
             return Skipped(entry.path, error.strerror or str(error))
         except ImageError as error:

@@ -6,6 +6,7 @@ import io
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, cast
@@ -19,6 +20,7 @@ from pyflux_transfer.errors import ImageError
 Pixels = NDArray[np.uint8]
 Source = str | Path | bytes | Image.Image | NDArray[Any]
 Color = tuple[int, int, int]
+Box = tuple[float, float, float, float]
 
 MAX_PIXELS = 50_000_000
 WHITE: Color = (255, 255, 255)
@@ -41,19 +43,32 @@ def decode(
     Raises ImageError: more than `max_pixels` (told by the header, before anything is decoded), not
     an image, truncated, damaged; the message names the file where there is one.
     """
-    return np.asarray(
-        decode_rgb(source, max_pixels=max_pixels, background=background, shorter_side=shorter_side)
+    picture = decode_picture(
+        source, max_pixels=max_pixels, background=background, shorter_side=shorter_side
     )
+    return np.asarray(picture.image)
 
 
-def decode_rgb(
+@dataclass(frozen=True)
+class Picture:
+    """An upright RGB image and the box of it (left, top, right, bottom) that the picture fills.
+
+    The box is the whole image, but where a JPEG was decoded at a fraction of its size: its last
+    column and row may then stand for a part of a pixel. To ignore that shifts fine detail.
+    """
+
+    image: Image.Image
+    box: Box
+
+
+def decode_picture(
     source: Source,
     *,
     max_pixels: int = MAX_PIXELS,
     background: Color = WHITE,
     shorter_side: int | None = None,
-) -> Image.Image:
-    """Decode as `decode` does, but leave the RGB image Pillow's, which saves two copies."""
+) -> Picture:
+    """Decode as `decode` does, but leave the image Pillow's, which saves two copies."""
     try:
         if isinstance(source, np.ndarray):
             return _finish(_from_array(source, max_pixels), background)
@@ -63,9 +78,8 @@ def decode_rgb(
         with _stream(source) as stream:
             image = _open(stream)
             check_pixels(image.size, max_pixels)
-            if shorter_side is not None:
-                image.draft(None, (2 * shorter_side, 2 * shorter_side))
-            return _finish(image, background)
+            drafted = shorter_side and image.draft(None, (2 * shorter_side, 2 * shorter_side))
+            return _finish(image, background, drafted[1][2:] if drafted else None)
     except ImageError as error:
         raise ImageError(f"{_subject(source)} cannot be read: {error}") from error.__cause__
     except OSError as error:
@@ -170,23 +184,36 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Image.Image:
 
 # --- to upright 8-bit RGB ------------------------------------------------------------------------
 
+# EXIF orientation → what makes it upright, and what that does to the axes: are they swapped, does
+# the picture then begin at the right, at the bottom?
 _UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
+    3: (Image.Transpose.ROTATE_180, False, True, True),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, False, False, True),
+    5: (Image.Transpose.TRANSPOSE, True, False, False),
+    6: (Image.Transpose.ROTATE_270, True, True, False),
+    7: (Image.Transpose.TRANSVERSE, True, True, True),
+    8: (Image.Transpose.ROTATE_90, True, False, True),
 }
 
 
-def _finish(image: Image.Image, background: Color) -> Image.Image:
+def _finish(
+    image: Image.Image, background: Color, extent: tuple[float, float] | None = None
+) -> Picture:
     image.load()
     rgb = _to_rgb(image, background)
+    width, height = extent or rgb.size
     # Asked after loading: PNG may hold EXIF behind the pixels, and TIFF has turned itself.
     turn = _UPRIGHT.get(_orientation(image.info.get("exif", b"")))
-    return rgb if turn is None else rgb.transpose(turn)
+    if turn is None:
+        return Picture(rgb, (0, 0, width, height))
+    operation, swapped, from_right, from_bottom = turn
+    rgb = rgb.transpose(operation)
+    if swapped:
+        width, height = height, width
+    left = rgb.width - width if from_right else 0
+    top = rgb.height - height if from_bottom else 0
+    return Picture(rgb, (left, top, left + width, top + height))
 
 
 def _to_rgb(image: Image.Image, background: Color) -> Image.Image:

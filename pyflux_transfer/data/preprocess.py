@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyflux_transfer.catalog import Preprocessing
-from pyflux_transfer.data.decode import MAX_PIXELS, Pixels, Source, decode_rgb
+from pyflux_transfer.data.decode import MAX_PIXELS, Box, Pixels, Source, decode_picture
 
 Array = NDArray[np.float32]
 
@@ -20,16 +20,17 @@ RESAMPLING = {
 def load(source: Source, preprocessing: Preprocessing, *, max_pixels: int = MAX_PIXELS) -> Array:
     """Decode and prepare one image: (3,crop,crop) float32, C-contiguous.
 
-    A large JPEG is decoded at a fraction of its size (see `decode`), which is three times faster
-    and moves pixels by less than the weights can tell. Raises ImageError.
+    A large JPEG is decoded at a fraction of its size (see `decode`): about three times faster, and
+    within a level or two of 255 of the exact result on average, ten at hard edges. Raises
+    ImageError.
     """
-    image = decode_rgb(
+    picture = decode_picture(
         source,
         max_pixels=max_pixels,
         background=preprocessing.background,
         shorter_side=preprocessing.resize,
     )
-    return normalise(center(image, preprocessing), preprocessing)
+    return normalise(center(picture.image, preprocessing, picture.box), preprocessing)
 
 
 def prepare(image: Pixels, preprocessing: Preprocessing) -> Array:
@@ -37,22 +38,26 @@ def prepare(image: Pixels, preprocessing: Preprocessing) -> Array:
     return normalise(center(Image.fromarray(image), preprocessing), preprocessing)
 
 
-def center(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+def center(
+    image: Image.Image, preprocessing: Preprocessing, within: Box | None = None
+) -> Image.Image:
     """Resize the shorter side to `resize` and cut the centre `crop` × `crop`.
 
     Sizes and offsets are rounded as torchvision's Resize and CenterCrop do. Both happen in one
-    pass: only the box that survives the cut is resampled, with the same filter weights.
+    pass: only the box that survives the cut is resampled, with the same filter weights. `within` is
+    the box of the image to work on, by default all of it.
     """
-    width, height = image.size
+    x, y, right, bottom = within or (0, 0, *image.size)
+    width, height = right - x, bottom - y
     shorter, crop = min(width, height), preprocessing.crop
-    new_width = preprocessing.resize * width // shorter
-    new_height = preprocessing.resize * height // shorter
+    new_width = int(preprocessing.resize * width / shorter)
+    new_height = int(preprocessing.resize * height / shorter)
     left, top = round((new_width - crop) / 2), round((new_height - crop) / 2)
     box = (
-        width * left / new_width,
-        height * top / new_height,
-        width * (left + crop) / new_width,
-        height * (top + crop) / new_height,
+        x + width * left / new_width,
+        y + height * top / new_height,
+        x + width * (left + crop) / new_width,
+        y + height * (top + crop) / new_height,
     )
     return image.resize((crop, crop), RESAMPLING[preprocessing.interpolation], box)
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyflux_transfer.data.decode import decode, decode_rgb
+from pyflux_transfer.data.decode import decode, decode_picture
 from pyflux_transfer.errors import ImageError
 from tests.data.pictures import Pixels, encoded, picture
 
@@ -385,11 +385,26 @@ def test_a_scaled_jpeg_keeps_twice_the_shorter_side(
     shorter_side: int | None, size: tuple[int, int]
 ) -> None:
     data = encoded(Image.fromarray(picture(600, 800)), "JPEG")
-    assert decode_rgb(data, shorter_side=shorter_side).size == size
+    assert decode_picture(data, shorter_side=shorter_side).image.size == size
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_the_box_of_a_scaled_jpeg_turns_with_it(orientation: int) -> None:
+    # 85 × 61 at a quarter: 22 × 16 pixels, of which the picture fills 21.25 × 15.25.
+    stored = Image.new("RGB", (85, 61), "black")
+    data = encoded(stored, "JPEG", exif=exif(orientation))
+    picture = decode_picture(data, shorter_side=7)
+    # Mark what is filled on a fine grid, and turn that as a viewer would.
+    fine = np.zeros((16 * 4, 22 * 4), bool)
+    fine[:61, :85] = True
+    rows, columns = np.nonzero(UPRIGHT[orientation](fine))
+    filled = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert picture.box == tuple(edge / 4 for edge in filled)
+    assert picture.image.size == UPRIGHT[orientation](fine[::4, ::4]).shape[::-1]
 
 
 def test_only_jpeg_is_scaled() -> None:
-    assert decode_rgb(encoded(PHOTO, "PNG"), shorter_side=2).size == (30, 20)
+    assert decode_picture(encoded(PHOTO, "PNG"), shorter_side=2).image.size == (30, 20)
 
 
 def test_a_pillow_image_is_left_as_it_was() -> None:

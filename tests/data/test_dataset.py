@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pyflux_transfer.data import dataset as module
+from pyflux_transfer.data.dataset import Dataset, Sample, Skipped, duplicates, scan, split
+from pyflux_transfer.errors import DataError, InputError
+from tests.data.pictures import encoded, picture
+
+Photos = Callable[..., Path]
+
+
+# --- scan ----------------------------------------------------------------------------------------
+
+
+def test_scan_reads_every_image(photos: Photos) -> None:
+    root = photos(dog=2, ant=3)
+    found = scan(root)
+    assert found.valid is None
+    assert found.test is None
+    assert found.train.classes == ("ant", "dog")
+    assert found.train.counts == {"ant": 3, "dog": 2}
+    assert found.train.skipped == ()
+    assert [sample.label for sample in found.train.samples] == [0, 0, 0, 1, 1]
+    first = found.train.samples[0]
+    assert first.path == root / "ant" / "0.jpg"
+    assert first.digest == hashlib.sha256(first.path.read_bytes()).hexdigest()
+
+
+def test_scan_is_the_same_with_any_number_of_threads(photos: Photos) -> None:
+    root = photos(a=9, b=9)
+    assert scan(root, workers=1) == scan(root, workers=5)
+
+
+def test_scan_gives_the_splits_a_source_has(photos: Photos) -> None:
+    photos("all/train", ants=3, bees=2)
+    photos("all/val", ants=1, bees=1)
+    found = scan(photos("all/test", bees=1).parent)
+    assert found.train.counts == {"ants": 3, "bees": 2}
+    assert found.valid is not None
+    assert found.valid.counts == {"ants": 1, "bees": 1}
+    assert found.test is not None
+    assert found.test.counts == {"ants": 0, "bees": 1}
+    assert found.test.samples[0].label == 1
+
+
+def test_scan_reads_a_table(photos: Photos) -> None:
+    root = photos(a=2, b=2)
+    rows = ["a/0.jpg,x,train", "b/0.jpg,y,train", "a/1.jpg,x,valid"]
+    (root / "labels.csv").write_text("path,label,split\n" + "\n".join(rows))
+    found = scan(root / "labels.csv")
+    assert found.train.counts == {"x": 1, "y": 1}
+    assert found.valid is not None
+    assert found.valid.counts == {"x": 1, "y": 0}
+
+
+def test_what_cannot_be_read_is_skipped_with_its_reason(photos: Photos) -> None:
+    root = photos(a=4, b=4)
+    (root / "a" / "notes.txt").write_text("not a picture")
+    whole = encoded(Image.fromarray(picture(64, 64)), "JPEG")
+    (root / "b" / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "b" / "large.png").write_bytes(encoded(Image.new("L", (200, 200)), "PNG"))
+    (root / "b" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    found = scan(root, max_skipped=0.5, max_pixels=10_000).train
+    assert found.counts == {"a": 4, "b": 4}
+    reasons = {skipped.path.name: skipped.reason for skipped in found.skipped}
+    assert list(reasons) == ["notes.txt", "gone.jpg", "half.jpg", "large.png"]
+    assert "it is not an image" in reasons["notes.txt"]
+    assert "truncated" in reasons["half.jpg"]
+    assert "200 × 200 = 40,000 pixels, more than the limit of 10,000" in reasons["large.png"]
+    assert reasons["gone.jpg"] == "No such file or directory"
+
+
+def test_too_many_unreadable_files_are_an_error(photos: Photos) -> None:
+    root = photos(a=10, b=9)
+    (root / "a" / "notes.txt").write_text("not a picture")
+    assert len(scan(root).train.skipped) == 1  # 1 of 20 is the 5 % allowed
+    (root / "b" / "more.txt").write_text("not a picture")
+    with pytest.raises(DataError, match=r"2 of 21 files cannot be read, more than the 5% allowed "):
+        scan(root)
+    with pytest.raises(DataError, match=r"notes\.txt: .*not an image.*; .*more\.txt.*raise max_sk"):
+        scan(root)
+    for i in range(5):
+        (root / "b" / f"x{i}.txt").write_text("not a picture")
+    with pytest.raises(DataError, match=r"7 of 26 .*; …\)"):
+        scan(root)
+
+
+def test_a_class_without_a_readable_image_is_an_error(photos: Photos) -> None:
+    root = photos(a=30, b=1)
+    (root / "b" / "0.jpg").write_bytes(b"broken")
+    with pytest.raises(DataError, match="No image of the class 'b'"):
+        scan(root)
+
+
+def test_known_files_are_not_decoded_again(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = photos(a=2, b=2)
+    before = scan(root)
+    known = {sample.digest for sample in before.train.samples[:3]}
+    decoded = []
+    monkeypatch.setattr(module, "decode_picture", lambda data, **_: decoded.append(data))
+    assert scan(root, known_good=known) == before
+    assert decoded == [before.train.samples[3].path.read_bytes()]
+
+
+def test_one_class_only_is_an_error(photos: Photos) -> None:
+    with pytest.raises(DataError, match=r"one class only \('ants'\), at least two are needed"):
+        scan(photos(ants=3))
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no folders"):
+        scan(tmp_path)
+
+
+def test_given_classes_set_the_order(photos: Photos) -> None:
+    found = scan(photos(a=1, b=2), classes=["b", "a"]).train
+    assert found.classes == ("b", "a")
+    assert found.counts == {"b": 2, "a": 1}
+    assert [sample.label for sample in found.samples] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("classes", [["ants"], ["ants", "bees", "wasps"], ["ants", "cats"]])
+def test_other_classes_than_asked_for_are_refused_with_both_lists(
+    photos: Photos, classes: list[str]
+) -> None:
+    message = rf"\(ants, bees\) are not those asked for \({', '.join(classes)}\)"
+    with pytest.raises(DataError, match=message):
+        scan(photos(ants=1, bees=1), classes=classes)
+
+
+def test_validation_classes_must_be_training_classes(photos: Photos) -> None:
+    photos("all/train", ants=2, bees=2)
+    root = photos("all/val", ants=1, wasps=1).parent
+    with pytest.raises(DataError, match=r"valid images .* \(wasps\) that .* \(ants, bees\) lack"):
+        scan(root)
+
+
+# --- split ---------------------------------------------------------------------------------------
+
+
+def dataset(*counts: int, folder: str = "photos") -> Dataset:
+    return Dataset(
+        samples=tuple(
+            Sample(Path(folder, f"c{label}", f"{i}.jpg"), label, f"{label}-{i}")
+            for label, count in enumerate(counts)
+            for i in range(count)
+        ),
+        classes=tuple(f"c{label}" for label in range(len(counts))),
+        skipped=(Skipped(Path("x"), "why"),),
+    )
+
+
+def names(side: Dataset) -> set[tuple[str, ...]]:
+    return {sample.path.parts[-2:] for sample in side.samples}
+
+
+@given(
+    counts=st.lists(st.integers(2, 40), min_size=1, max_size=5),
+    share=st.floats(0.01, 0.99),
+    seed=st.integers(0, 2**40),
+)
+def test_split_is_stratified_whole_and_disjoint(counts: list[int], share: float, seed: int) -> None:
+    whole = dataset(*counts)
+    train, valid = split(whole, share, seed)
+    assert train.classes == valid.classes == whole.classes
+    assert sorted(train.samples + valid.samples, key=whole.samples.index) == list(whole.samples)
+    for name, count in whole.counts.items():
+        assert train.counts[name] >= 1
+        assert valid.counts[name] >= 1
+        assert train.counts[name] + valid.counts[name] == count
+        if 1 <= share * count <= count - 1:
+            assert abs(valid.counts[name] - share * count) <= 0.5
+
+
+@given(seed=st.integers(0, 2**40), shuffle=st.randoms(use_true_random=False))
+def test_split_depends_on_names_alone(seed: int, shuffle: random.Random) -> None:
+    whole = dataset(15, 8)
+    train, valid = split(whole, seed=seed)
+    samples = list(whole.samples)
+    shuffle.shuffle(samples)
+    moved = Dataset(
+        tuple(Sample(Path("/elsewhere") / s.path, s.label, s.digest) for s in samples),
+        whole.classes,
+    )
+    assert [names(side) for side in split(moved, seed=seed)] == [names(train), names(valid)]
+
+
+def test_split_keeps_the_order_and_what_was_skipped() -> None:
+    whole = dataset(10, 10)
+    train, valid = split(whole)
+    assert train.skipped == whole.skipped
+    assert valid.skipped == ()
+    for side in (train, valid):
+        assert list(side.samples) == sorted(side.samples, key=whole.samples.index)
+
+
+def test_another_seed_splits_otherwise_and_all_images_get_their_turn() -> None:
+    whole = dataset(20, 20)
+    sides = [names(split(whole, seed=seed)[1]) for seed in range(40)]
+    assert len(set(map(frozenset, sides))) == 40
+    assert set().union(*sides) == names(whole)
+
+
+def test_a_new_image_moves_few_others() -> None:
+    before, after = (names(split(dataset(n, n))[1]) for n in (50, 51))
+    assert len(before - after) <= 2
+
+
+def test_a_file_listed_twice_is_still_split() -> None:
+    sample = Sample(Path("a/1.jpg"), 0, "same")
+    train, valid = split(Dataset((sample, sample), ("a",)))
+    assert train.samples == valid.samples == (sample,)
+    assert duplicates(train, valid) == [(sample.path, sample.path)]
+
+
+def test_a_class_with_one_image_cannot_be_split() -> None:
+    with pytest.raises(DataError, match=r"class 'c1' has 1 image\(s\), a split needs two\. Add"):
+        split(dataset(5, 1))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.2, 20, float("nan")])
+def test_a_share_outside_0_to_1_is_refused(share: float) -> None:
+    with pytest.raises(InputError, match=f"between 0 and 1, got {share}"):
+        split(dataset(5, 5), share)
+
+
+# --- duplicates ----------------------------------------------------------------------------------
+
+
+def test_duplicates_across_the_border_are_named(photos: Photos) -> None:
+    photos("all/train", ants=2, bees=2)
+    root = photos("all/val", ants=1, bees=1).parent
+    copy = root / "val" / "ants" / "again.jpg"
+    copy.write_bytes((root / "train" / "bees" / "1.jpg").read_bytes())
+    found = scan(root)
+    assert found.valid is not None
+    assert duplicates(found.train, found.valid) == [(root / "train" / "bees" / "1.jpg", copy)]
