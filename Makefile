@@ -10,7 +10,8 @@ demo: $(READY)
 	$(BIN)/pyflux-transfer demo
 
 test: $(READY)
-	$(BIN)/python tests/run.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not flux and not browser"
+	$(BIN)/python -m pytest -p no:faulthandler -m flux
 
 test-flux: $(READY)
 	PYFLUX_REQUIRE_JULIA=1 $(BIN)/python -m pytest -p no:faulthandler -m flux
