@@ -1,14 +1,14 @@
-"""The Julia this machine uses: where it is written down, and whether it is ready.
+"""The Julia this machine uses: where it is written down, whether it is ready, how it is started.
 
-`setup` finds or takes a Julia, proves that it works and registers it in the user's configuration
-file; every later command, test and worker process reads that file. Nothing here starts Julia in
-this process.
+`setup.setup` proves that a Julia works and registers it in the user's configuration file, which
+every later command, test and worker process reads. Nothing here starts Julia.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -61,9 +61,9 @@ def registered() -> Julia | None:
         raise EngineError(f"{file} is not of this version: {error}. {SETUP}") from error
 
 
-def register(julia: Julia) -> Path:
-    """Write the Julia into the user's configuration file, keeping what else is there."""
-    file = config_file()
+def register(julia: Julia, file: Path | None = None) -> Path:
+    """Write the Julia into the configuration file, keeping what else is there; return the file."""
+    file = file or config_file()
     try:
         rest = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
@@ -73,6 +73,44 @@ def register(julia: Julia) -> Path:
     draft.write_text(json.dumps({**rest, "julia": asdict(julia)}, indent=2) + "\n", "utf-8")
     draft.replace(file)
     return file
+
+
+def julia_package() -> Path:
+    """Return the folder of the Julia package: beside this one, in a wheel inside it."""
+    here = Path(__file__).parent
+    for folder in (here / "julia", here.parent / "julia"):
+        if (folder / "Project.toml").is_file():
+            return folder
+    raise EngineError(
+        f"The Julia package is missing: there is no julia/Project.toml in {here} or beside it. "
+        "Install pyflux-transfer again."
+    )
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def variables(julia: Julia) -> dict[str, str]:
+    """Return the environment variables that make juliacall, or Julia itself, start this Julia."""
+    # The Julia package is found on the load path, so a moved checkout needs no new set-up. The
+    # order is Julia's own: the project first, then what is asked for, then the standard library.
+    path = ["@", str(julia_package()), *julia.load_path, "@stdlib"]
+    values = {
+        "PYTHON_JULIACALL_EXE": julia.exe,
+        "PYTHON_JULIACALL_PROJECT": julia.project,
+        "PYTHON_JULIACALL_THREADS": str(julia.threads or cores()),
+        # Julia's threads stop each other by signals, so a Julia with several must handle them.
+        "PYTHON_JULIACALL_HANDLE_SIGNALS": "yes",
+        "JULIA_LOAD_PATH": os.pathsep.join(path),
+        "JULIA_CONDAPKG_BACKEND": "Null",
+    }
+    if julia.depot:
+        values["JULIA_DEPOT_PATH"] = julia.depot
+    return {**values, **julia.env}
 
 
 def readiness() -> str | None:
@@ -92,4 +130,6 @@ def readiness() -> str | None:
             return f"the registered Julia is gone: {path} does not exist. {SETUP}"
     if julia.pythoncall and julia.pythoncall != juliacall:
         return f"PythonCall {julia.pythoncall} does not fit juliacall {juliacall}. {SETUP}"
+    if "torch" in sys.modules and "juliacall" not in sys.modules:
+        return "torch is loaded in this process, behind which Julia can crash. Use a new process"
     return None

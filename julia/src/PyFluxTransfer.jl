@@ -1,0 +1,42 @@
+"""
+Image transfer learning on Flux and Metalhead: networks as flat chains of units, cut into a frozen
+trunk and a trained tail. What to build arrives as data (`Plan`); names are torchvision's.
+"""
+module PyFluxTransfer
+
+using ChainRulesCore: @ignore_derivatives
+using Flux
+using Flux: BatchNorm, Chain, Conv, Dense, Dropout, Parallel, SkipConnection
+using Libdl: Libdl
+using LinearAlgebra: BLAS
+using Metalhead
+using NNlib
+using Optimisers
+using PrecompileTools: @compile_workload, @setup_workload
+using Random
+using SpecialFunctions: erf
+using TOML
+
+# What to build
+include("plan.jl")
+# Layers that Flux lacks, and the units made of them
+include("layers.jl")
+include("head.jl")
+# Metalhead's networks as chains of units
+include("models.jl")
+include("device.jl")
+include("slicing.jl")
+# What is done with them
+include("weights.jl")
+include("kernels.jl")
+include("trunk.jl")
+include("inference.jl")
+include("training.jl")
+# The same, by handle and pointer, for another language
+include("bridge.jl")
+include("precompile.jl")
+
+export Layer, Network, Plan, Unit, Update
+export cut_at!, embed, load!, logits, parse_plan, prepare!, pretrained, state, step!, trunk
+
+end

@@ -1,0 +1,125 @@
+# The package for another language: networks by number, arrays of another language wrapped where
+# they lie, calls for whole batches. Nothing here is kept after a call but the networks themselves.
+
+const NETWORKS = Dict{Int, Network}()
+
+"The array itself where it lies: same memory, dense, valid only during the call."
+dense(x::AbstractArray) = unsafe_wrap(Array, pointer(x), size(x))
+dense(x::Array) = x
+
+"Address of the first number, to prove that nothing was copied."
+address(x) = Int(UInt(pointer(dense(x))))
+
+"Build a network on \"cpu\" or \"cuda\" and return its number."
+function create(text, device)
+    to = device == "cuda" ? Flux.gpu_device(; force = true) : Flux.cpu_device()
+    return keep(Network(parse_plan(text), to))
+end
+
+"Build a network with Metalhead's published weights and return its number."
+create_pretrained(text, deadline_s) = keep(pretrained(parse_plan(text); deadline_s))
+
+function keep(net::Network)
+    number = maximum(keys(NETWORKS); init = 0) + 1
+    NETWORKS[number] = net
+    return number
+end
+
+"Forget networks that nobody holds any more."
+release(numbers...) = foreach(number -> delete!(NETWORKS, number), numbers)
+
+name_of_device(number) = device_name(NETWORKS[number].device)
+cut_network(number, cut) = (cut_at!(NETWORKS[number], cut); nothing)
+wait_for(number) = synchronize(NETWORKS[number].device)
+
+prepare_network(number; beta1, beta2, options...) = (
+    prepare!(NETWORKS[number], Update(; beta = (beta1, beta2), options...));
+    nothing
+)
+
+embed_batch(number, x) = Array(embed(NETWORKS[number], dense(x)))
+logits_batch(number, x) = Array(logits(NETWORKS[number], dense(x)))
+apply_units(number, x, start, stop) = Array(apply(NETWORKS[number], dense(x), start, stop))
+
+"One step; labels count from 0 outside and from 1 here."
+function step_batch(number, x, y, stages, rates, weights)
+    labels = dense(y) .+ 1
+    heavy = weights === nothing ? nothing : dense(weights)
+    return step!(NETWORKS[number], dense(x), labels, Dict(zip(stages, rates)), heavy)
+end
+
+"Sizes of every unit's output, a column a unit: count of axes, then sizes, batch first."
+function trace_network(number, size)
+    sizes = trace(NETWORKS[number], reverse(size))
+    table = zeros(Int, 5, length(sizes))
+    for (column, each) in enumerate(sizes)
+        table[1, column] = length(each)
+        table[2:(length(each) + 1), column] .= reverse(each)
+    end
+    return table
+end
+
+# Arrays arrive as mirror images of row-major ones, so their sizes are those of `state`.
+
+"Fill the arrays with the tensors of these names."
+function store_state(number, names, arrays)
+    tensors_of = Dict(t.name => t for t in tensors(NETWORKS[number]))
+    foreach((name, x) -> copyto!(dense(x), outer(tensors_of[name])), names, arrays)
+    return nothing
+end
+
+"Replace all tensors; strict."
+function load_state(number, names, arrays)
+    load!(NETWORKS[number], Dict(String(name) => dense(x) for (name, x) in zip(names, arrays)))
+    return nothing
+end
+
+steps_done(number) = NETWORKS[number].steps
+
+"Fill the arrays with what the optimizer remembers; a name is slot/parameter."
+function store_memory(number, names, arrays)
+    held = memory(NETWORKS[number])
+    foreach((name, x) -> copyto!(dense(x), outside(Array(held[name]))), names, arrays)
+    return nothing
+end
+
+"Replace what the optimizer remembers after `steps` steps; strict."
+function load_memory(number, steps, names, arrays)
+    given = Dict(String(name) => dense(x) for (name, x) in zip(names, arrays))
+    load_memory!(NETWORKS[number], steps, given)
+    return nothing
+end
+
+"Versions and settings, as name => text."
+function report()
+    versions = ["Julia" => VERSION]
+    for package in (Flux, Metalhead, Optimisers, NNlib)
+        push!(versions, string(nameof(package)) => package_version(package))
+    end
+    settings = ["threads" => Threads.nthreads(), "BLAS kernels" => blas_kernels()]
+    return [string(name) * "\t" * string(value) for (name, value) in vcat(versions, settings)]
+end
+
+package_version(package) = TOML.parsefile(joinpath(pkgdir(package), "Project.toml"))["version"]
+
+"Name of the kernels that OpenBLAS chose for this processor; empty for another BLAS."
+function blas_kernels()
+    for symbol in (:openblas_get_corename64_, :openblas_get_corename)
+        for library in BLAS.get_config().loaded_libs
+            handle = Libdl.dlopen(library.libname)
+            found = Libdl.dlsym(handle, symbol; throw_error = false)
+            found === nothing || return unsafe_string(ccall(found, Cstring, ()))
+        end
+    end
+    return ""
+end
+
+"Matrix products of single precision, all threads, in 10⁹ operations a second: the ceiling."
+function ceiling(; n = 2048, repeats = 5)
+    a, b, c = rand(Float32, n, n), rand(Float32, n, n), zeros(Float32, n, n)
+    with_blas_threads(Threads.nthreads()) do
+        BLAS.gemm!('N', 'N', 1.0f0, a, b, 0.0f0, c)
+        fastest = minimum(@elapsed(BLAS.gemm!('N', 'N', 1.0f0, a, b, 0.0f0, c)) for _ in 1:repeats)
+        2n^3 / fastest / 1.0e9
+    end
+end

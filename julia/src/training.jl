@@ -1,0 +1,152 @@
+# One step of the tail. Loss and updates are PyTorch's, so that either engine can go on where the
+# other stopped.
+
+"""
+SGD with PyTorch's momentum: the buffer gathers gradients, the rate multiplies the buffer. (In
+Optimisers.Momentum the rate enters the buffer, which differs as soon as the rate changes.)
+"""
+struct HeavyBall{T} <: Optimisers.AbstractRule
+    eta::T
+    rho::T
+end
+
+Optimisers.init(::HeavyBall, x::AbstractArray) = zero(x)
+
+function Optimisers.apply!(rule::HeavyBall, buffer, x::AbstractArray{T}, dx) where {T}
+    buffer .= T(rule.rho) .* buffer .+ dx
+    return buffer, T(rule.eta) .* buffer
+end
+
+# Adam and SGD add the decay to the gradient, AdamW shrinks the weights by rate · decay.
+decayed(rule, update) = update.weight_decay == 0 ?
+    rule :
+    Optimisers.OptimiserChain(Optimisers.WeightDecay(update.weight_decay), rule)
+
+const RULES = Dict(
+    "adam" => u -> decayed(Optimisers.Adam(0.0, u.beta, u.eps), u),
+    "adamw" => u -> Optimisers.AdamW(0.0, u.beta, u.weight_decay, u.eps; couple = true),
+    "sgd" => u -> decayed(HeavyBall(0.0, u.momentum), u),
+)
+
+optimizer_rule(update::Update) = RULES[update.optimizer](update)
+
+"""
+Soft targets (classes, N) and what their sum of losses is divided by, as torch.nn.CrossEntropyLoss:
+the smoothed share is weighed by each class's weight, the mean by the weights of the labels.
+"""
+function targets(labels, classes, smoothing, weights)
+    w = weights === nothing ? ones(Float32, classes) : Vector{Float32}(weights)
+    soft = fill(Float32(smoothing / classes), classes, length(labels))
+    for (n, label) in enumerate(labels)
+        soft[label, n] += Float32(1 - smoothing)
+    end
+    return soft .* w, sum(w[labels])
+end
+
+cross_entropy(logits, soft, total) = -sum(soft .* logsoftmax(logits)) / total
+
+"""
+Update the tail in place; the mean loss before it. `x` is what `embed` returned, `labels` count from
+1, `rates` holds the learning rate of each of the tail's stages.
+"""
+function step!(net::Network, x::AbstractArray, labels, rates::AbstractDict, weights = nothing)
+    trained = tail(net)
+    input = net.device(x)
+    soft, total = targets(labels, classes(net), net.update.label_smoothing, weights)
+    soft = net.device(soft)
+    seed_dropout!(net)
+    loss, grads = Flux.withgradient(m -> cross_entropy(m(input), soft, total), trained)
+    # A loss that is not a number must not reach the weights: it tells the caller by itself.
+    isfinite(loss) || return Float64(loss)
+    mirrors = grads[1].layers
+    for (i, index) in enumerate((net.cut + 1):length(net.units))
+        unit = net.units[index]
+        for tensor in tensors(unit, net.chain.layers[index], mirrors[i])
+            update!(net.rules, tensor, rates[unit.stage])
+        end
+    end
+    net.steps += 1
+    return Float64(loss)
+end
+
+"Width of the logits: that of the last layer with parameters."
+function classes(net::Network)
+    index = findlast(unit -> !isempty(unit.layers), net.units)
+    return first(net.units[index].layers[end].shape)
+end
+
+function update!(rules, tensor::Tensor, rate)
+    gradient(tensor) === nothing && return nothing
+    rule = rules[tensor.name]
+    Optimisers.adjust!(rule, rate)
+    rules[tensor.name], _ = Optimisers.update!(rule, array(tensor), gradient(tensor))
+    return nothing
+end
+
+# The masks follow from the seed and the count of steps, so a resumed run equals an unbroken one.
+function seed_dropout!(net::Network)
+    for (index, layer) in enumerate(net.chain.layers)
+        layer isa Dropout || continue
+        Random.seed!(layer.rng, mix(net.update.seed, net.steps, index))
+    end
+    return nothing
+end
+
+# splitmix64's finaliser over the three numbers: neighbours get unrelated seeds.
+function mix(numbers::Integer...)
+    z = 0x9e3779b97f4a7c15
+    for number in numbers
+        z = xor(z, number % UInt64) * 0xbf58476d1ce4e5b9
+        z = xor(z, z >> 27) * 0x94d049bb133111eb
+        z = xor(z, z >> 31)
+    end
+    return Int(z >> 33)
+end
+
+# --- what the optimizer remembers -----------------------------------------------------------------
+
+const SLOTS = Dict(
+    "adam" => ("exp_avg", "exp_avg_sq"),
+    "adamw" => ("exp_avg", "exp_avg_sq"),
+    "sgd" => ("momentum_buffer",),
+)
+
+# A decay in front of the rule makes the state a pair, of which the first is nothing.
+behind_decay(leaf) = leaf.rule isa Optimisers.OptimiserChain ? leaf.state[end] : leaf.state
+moments(leaf) = (inner = behind_decay(leaf); inner isa Tuple ? inner[1:2] : (inner,))
+
+"What the optimizer remembers, as slot/parameter => array; PyTorch's names."
+function memory(net::Network)
+    return Dict{String, Any}(
+        "$slot/$name" => moment
+        for (name, leaf) in net.rules
+        for (slot, moment) in zip(SLOTS[net.update.optimizer], moments(leaf))
+    )
+end
+
+"""
+Replace what the optimizer remembers after `steps` steps; arrays are laid out as `state` returns
+them. Strict like `load!`.
+"""
+function load_memory!(net::Network, steps, given)
+    held = memory(net)
+    check(given, [name => outside_size(x) for (name, x) in held])
+    foreach(((name, x),) -> copyto!(x, inside(given[name])), held)
+    net.steps = steps
+    foreach(leaf -> set_powers!(leaf, steps), values(net.rules))
+    return net
+end
+
+# Adam's bias correction, multiplied up as the steps did it.
+function set_powers!(leaf, steps)
+    inner = behind_decay(leaf)
+    inner isa Tuple || return nothing
+    rule = leaf.rule isa Optimisers.OptimiserChain ? leaf.rule.opts[end] : leaf.rule
+    beta = Float32.(rule.beta)
+    powers = foldl((powers, _) -> powers .* beta, 1:steps; init = beta)
+    moved = (inner[1], inner[2], powers)
+    leaf.state = leaf.rule isa Optimisers.OptimiserChain ?
+        (leaf.state[1:(end - 1)]..., moved) :
+        moved
+    return nothing
+end

@@ -1,0 +1,113 @@
+# Tensors by torchvision's names, in its layout, both ways.
+#
+# A row-major (O, I, kH, kW) array is a column-major (kW, kH, I, O) one. Flux's Conv is a true
+# convolution, so its kernel is PyTorch's turned by 180°; a Dense weight is transposed.
+
+# torchvision's name of a tensor => the field of the Flux layer
+const FIELDS = Dict(
+    :conv => ("weight" => :weight, "bias" => :bias),
+    :dense => ("weight" => :weight, "bias" => :bias),
+    :norm => ("weight" => :γ, "bias" => :β, "running_mean" => :μ, "running_var" => :σ²),
+)
+const STATISTICS = (:μ, :σ²)
+
+"One tensor: its full name, what holds it, its field there, and the leaf's gradient."
+struct Tensor
+    name::String
+    leaf::Any
+    field::Symbol
+    mirror::Any
+end
+
+array(tensor::Tensor) = getproperty(tensor.leaf, tensor.field)
+gradient(tensor::Tensor) = below(tensor.mirror, tensor.field)
+
+"All tensors of a layer by their unit's names; `mirror` is a gradient of the same structure."
+function tensors(unit::Unit, layer, mirror = nothing)
+    found = Tensor[]
+    for (wanted, (leaf, inner)) in zip(unit.layers, leaves(layer, mirror))
+        for (suffix, field) in FIELDS[wanted.op]
+            field === :bias && !has_bias(leaf) && continue
+            push!(found, Tensor("$(wanted.name).$suffix", leaf, field, inner))
+        end
+    end
+    return found
+end
+
+function tensors(net::Network)
+    each = [tensors(unit, layer) for (unit, layer) in zip(net.units, net.chain.layers)]
+    return reduce(vcat, each; init = Tensor[])
+end
+
+"Names and arrays of the tail's trainable tensors."
+function parameters(net::Network)
+    found = Pair{String, Any}[]
+    for i in (net.cut + 1):length(net.units)
+        for tensor in tensors(net.units[i], net.chain.layers[i])
+            tensor.field in STATISTICS || push!(found, tensor.name => array(tensor))
+        end
+    end
+    return found
+end
+
+# To torchvision's layout, as its column-major mirror image, and back.
+outside(x::AbstractArray{<:Real, 4}) = x[end:-1:1, end:-1:1, :, :]
+outside(x::AbstractMatrix) = permutedims(x)
+outside(x::AbstractVector) = copy(x)
+inside(x) = outside(x) # each is its own inverse
+
+outside_size(x::AbstractMatrix) = reverse(size(x))
+outside_size(x) = size(x)
+
+"""
+Copies of all tensors by torchvision's names, each in the column-major mirror image of torchvision's
+layout: a convolution (kW, kH, I, O), a Dense weight (in, out).
+"""
+state(net::Network) = Dict{String, Array{Float32}}(t.name => outer(t) for t in tensors(net))
+
+outer(tensor::Tensor) = Array(outside(array(tensor)))
+
+"""
+Replace all tensors by those of `state` (name => array, laid out as `state` returns them). Strict:
+names, counts and shapes are compared before the first write.
+"""
+function load!(net::Network, state::AbstractDict)
+    wanted = tensors(net)
+    check(state, [t.name => outside_size(array(t)) for t in wanted])
+    foreach(t -> copyto!(array(t), inside(state[t.name])), wanted)
+    net.fast = nothing
+    return net
+end
+
+function check(state, wanted)
+    for (name, size) in wanted
+        haskey(state, name) || throw(ArgumentError("weights lack '$name'"))
+        Base.size(state[name]) == size ||
+            throw(DimensionMismatch(
+                "weights: '$name' must have size $size, got $(Base.size(state[name]))",
+            ))
+    end
+    names = Set(first.(wanted))
+    for name in keys(state)
+        name in names || throw(ArgumentError("weights hold '$name', which the network has not"))
+    end
+    return nothing
+end
+
+"""
+Build a plan's network with Metalhead's published ImageNet weights. The download runs in a task of
+its own: it can hang where there is no network, so `deadline_s` ends the wait.
+"""
+function pretrained(plan::Plan; deadline_s = 600)
+    download = @async Network(plan; pretrain = true)
+    timedwait(() -> istaskdone(download), deadline_s; pollint = 0.1) === :ok ||
+        error("the download of Metalhead's weights did not end within $deadline_s s")
+    istaskfailed(download) && error(root_cause(download))
+    return fetch(download)
+end
+
+# Metalhead answers any failure with "No pre-trained weights available"; the reason lies below it.
+function root_cause(task::Task)
+    reasons = [sprint(showerror, entry[1]) for entry in current_exceptions(task)]
+    return join(reverse(unique(reasons)), "; caused by: ")
+end
