@@ -1,0 +1,41 @@
+"""How many workers, and what each may use of the machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyflux_transfer.serving.settings import Settings
+
+
+def environments(
+    settings: Settings, outer: Mapping[str, str] = os.environ
+) -> tuple[dict[str, str], ...]:
+    """Return one environment a worker: a GPU each where there are some, else a share of the CPU.
+
+    Variables that are set outside already are left alone.
+    """
+    gpus = [] if settings.device == "cpu" else visible_gpus(outer)
+    count = settings.workers or max(1, len(gpus))
+    threads = settings.threads or max(1, (os.cpu_count() or 1) // count)
+    rows = []
+    for index in range(count):
+        row = {
+            name: str(threads)
+            for name in ("OMP_NUM_THREADS", "JULIA_NUM_THREADS")
+            if settings.threads or name not in outer
+        }
+        if len(gpus) > 1:
+            row["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
+        rows.append(row)
+    return tuple(rows)
+
+
+def visible_gpus(outer: Mapping[str, str], devices: Path = Path("/dev")) -> list[str]:
+    """Return the GPUs' numbers or names without asking an engine, which would load it."""
+    named = outer.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    files = devices.glob("nvidia[0-9]*")
+    return sorted((file.name.removeprefix("nvidia") for file in files), key=int)

@@ -1,0 +1,123 @@
+"""What a worker serves: the loader's result, and the loader for bundles."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from pyflux_transfer._version import __version__
+from pyflux_transfer.catalog import Preprocessing
+from pyflux_transfer.engines.base import Array
+from pyflux_transfer.errors import InputError
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Description:
+    """Everything about a served model but its weights, as it crosses to the web process."""
+
+    id: str
+    architecture: str
+    engine: str
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "id": self.id,
+            "architecture": self.architecture,
+            "engine": self.engine,
+            "classes": list(self.classes),
+            "preprocessing": self.preprocessing.to_json(),
+            "info": self.info,
+        }
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Description:
+        """Return what `to_json` was called on."""
+        classes, preprocessing = row["classes"], row["preprocessing"]
+        return cls(
+            **{
+                **row,
+                "classes": tuple(classes),
+                "preprocessing": Preprocessing.from_json(preprocessing),
+            }
+        )
+
+
+class Model(Protocol):
+    """What a loader returns."""
+
+    description: Description
+
+    def predict(self, images: Array) -> Array:
+        """Return probabilities (N, classes) of images (N, 3, crop, crop), all float32."""
+
+
+Loader = Callable[[Path, dict[str, str], Report], Model]
+
+
+def find_loader(dotted: str) -> Loader:
+    """Return the function named `module:function`."""
+    module, _, name = dotted.partition(":")
+    try:
+        loader: Loader = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"The loader {dotted!r} cannot be imported: {error}.") from error
+    return loader
+
+
+@dataclass(frozen=True)
+class BundleModel:
+    """A bundle in an engine."""
+
+    description: Description
+    predict: Callable[[Array], Array]
+
+
+def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleModel:
+    """Load a bundle into an engine; `options` holds engine, device and precision.
+
+    `report` is told "installing" before what may take minutes (a first compilation). Raises
+    BundleError, WeightsError or EngineError.
+    """
+    # Imported here: the web process reads this module's descriptions and must stay without engines.
+    from pyflux_transfer import checkpoint, engines, predict
+
+    name, _ = engines.choose(options["engine"])
+    if name == "flux":
+        report("installing")
+    bundle = checkpoint.read(path)
+    network = predict.restore(bundle, name, options["device"], options["precision"])  # type: ignore[arg-type]
+    info = {
+        "device": network.device,
+        "precision": network.precision,
+        "versions": {"pyflux_transfer": __version__, "python": platform.python_version()},
+        "training": bundle.info,
+    }
+    description = Description(
+        id=_digest(path),
+        architecture=bundle.architecture,
+        engine=network.engine,
+        classes=bundle.classes,
+        preprocessing=bundle.preprocessing,
+        info=info,
+    )
+    return BundleModel(description, partial(predict.probabilities, network))
+
+
+def _digest(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:12]

@@ -1,0 +1,278 @@
+"""The parent's handle on one worker process: start, submit, answers, death."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyflux_transfer.engines.base import Array
+from pyflux_transfer.serving.model import Description
+from pyflux_transfer.serving.problems import Problem
+from pyflux_transfer.serving.ring import Ring
+
+# A worker is given this many times its own full batch before it is taken for hung, where that is
+# more than the deadline: a short deadline must not kill a slow but healthy worker.
+PATIENCE = 4
+# Between the end of the pipe and the exit status, which says more, lies a moment.
+EXIT_S = 0.2
+
+# The path comes first: the current directory must not be searched unless this process does so too.
+_PROGRAM = (
+    "import sys; sys.path[:] = sys.argv[1:]; "
+    "from pyflux_transfer.serving.worker import main; main()"
+)
+
+
+class LoadError(Exception):
+    """The worker said why it cannot serve the bundle: starting it again would change nothing."""
+
+
+class WorkerDiedError(Exception):
+    """The worker ended without a word."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a worker is told at its start."""
+
+    loader: str
+    path: Path
+    options: Mapping[str, str]
+    slots: int
+    max_batch: int
+    window_s: float
+    memory: int  # descriptor
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def line(self) -> bytes:
+        """Return the configuration line."""
+        row = {
+            "loader": self.loader,
+            "path": str(self.path),
+            "options": dict(self.options),
+            "slots": self.slots,
+            "max_batch": self.max_batch,
+            "window_s": self.window_s,
+            "memory": self.memory,
+        }
+        return json.dumps(row).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Times:
+    """How long an image waited and was computed, and how many were computed with it."""
+
+    queue_s: float
+    compute_s: float
+    batch: int
+
+
+class Flight:
+    """The images of one request inside a worker; `answer` is set once, when the last is back."""
+
+    def __init__(self, slots: Iterable[int], classes: int) -> None:
+        self.places = {slot: place for place, slot in enumerate(slots)}
+        self.rows: Array = np.empty((len(self.places), classes), np.float32)
+        self.submitted = time.monotonic()
+        self.answer: asyncio.Future[tuple[Array, Times]] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._missing = len(self.places)
+        self._error: str | None = None
+
+    def land(self, slot: int, row: Array, error: str | None, times: Times) -> None:
+        """Take one image's answer, or the reason why there is none."""
+        self.rows[self.places[slot]] = row
+        self._error = self._error or error
+        self._missing -= 1
+        if self._missing or self.answer.done():
+            return
+        if self._error:
+            self.answer.set_exception(Problem("engine_error", self._error))
+        else:
+            self.answer.set_result((self.rows, times))
+
+    def crash(self, problem: Problem) -> None:
+        """Fail the request, unless it is answered or nobody waits for it."""
+        if not self.answer.done():
+            self.answer.set_exception(problem)
+
+
+class WorkerProcess:
+    """One process from its start to its death; never restarted, only replaced."""
+
+    def __init__(self, command: Command, deadline_s: float) -> None:
+        self.command = command
+        self.answered = 0
+        self.in_work: dict[int, Flight] = {}
+        self.why_killed = ""
+        self._deadline_s = deadline_s
+        self._watch: asyncio.TimerHandle | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id; 0 before the start."""
+        return self._process.pid if self._process else 0
+
+    async def start(self, seconds: float, on_state: Callable[[str], None]) -> Description:
+        """Start the process and wait until it can predict.
+
+        Raises LoadError with the worker's reason, or WorkerDiedError. Cancelled, it kills it.
+        """
+        pipe = asyncio.subprocess.PIPE
+        # A program of its own, not a fork of this one: nothing of the web process (threads, locks,
+        # sockets) is in it, and the caller's main module is not run again.
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                _PROGRAM,
+                *sys.path,
+                stdin=pipe,
+                stdout=pipe,
+                pass_fds=(self.command.memory,),
+                env={**os.environ, **self.command.environment},
+                limit=1 << 24,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise WorkerDiedError(f"it cannot be started: {error}") from None
+        try:
+            return await asyncio.wait_for(self._greeting(on_state), seconds)
+        except asyncio.TimeoutError:
+            await self.end_now("too slow")
+            raise LoadError(
+                f"the worker was not ready after {seconds:g} s. Give it more with --startup-s."
+            ) from None
+        except BaseException:
+            await self.end_now("its start was given up")
+            raise
+
+    async def _greeting(self, on_state: Callable[[str], None]) -> Description:
+        self._write(self.command.line())
+        async for message in self._messages():
+            if message["event"] == "state":
+                on_state(message["state"])
+            elif message["event"] == "failed":
+                raise LoadError(message["reason"])
+            else:
+                self._deadline_s = max(self._deadline_s, PATIENCE * message["batch_s"])
+                return Description.from_json(message["description"])
+        await self._wait(EXIT_S)
+        raise WorkerDiedError(self.end)
+
+    def submit(self, slots: list[int], flight: Flight, deadline: float) -> None:
+        """Hand the images in `slots` to the worker."""
+        if not self.in_work:
+            self._rewatch()
+        self.in_work.update(dict.fromkeys(slots, flight))
+        row = {"slots": slots, "submitted": flight.submitted, "deadline": deadline}
+        self._write(json.dumps(row).encode() + b"\n")
+
+    async def run(self, ring: Ring, on_batch: Callable[[list[int], Times], None]) -> str:
+        """Take answers until the process is dead; return how it ended.
+
+        What was in work fails at the moment of death. Its slots are the caller's again after the
+        return only, when nothing can write to them any more.
+        """
+        try:
+            async for message in self._messages():
+                self._take(message, ring, on_batch)
+            await self._wait(EXIT_S)
+        finally:
+            if self._watch:
+                self._watch.cancel()
+            problem = Problem(
+                "worker_lost",
+                f"The worker process ended while it computed this: {self.end}.",
+                retry_after_s=1,
+            )
+            for flight in set(self.in_work.values()):
+                flight.crash(problem)
+            await self.end_now("it closed its pipe")
+        return self.end
+
+    def _take(
+        self, message: dict[str, Any], ring: Ring, on_batch: Callable[[list[int], Times], None]
+    ) -> None:
+        slots, errors = message["slots"], message["errors"]
+        compute_s = message["finished"] - message["started"]
+        self.answered += len(slots) - len(errors)
+        for slot in slots:
+            flight = self.in_work.pop(slot)
+            queue_s = max(message["started"] - flight.submitted, 0.0)
+            times = Times(queue_s, compute_s, message["computed"])
+            flight.land(slot, ring.answers[slot], errors.get(str(slot)), times)
+        self._rewatch()
+        on_batch(slots, Times(0.0, compute_s, message["computed"]))
+
+    def finish(self) -> None:
+        """Let the worker end after what it has; `run` returns then."""
+        if self._process and self._process.stdin:
+            self._process.stdin.close()
+
+    def kill(self, why: str) -> None:
+        """End the process now."""
+        if self._process and self._process.returncode is None:
+            self.why_killed = self.why_killed or why
+            self._process.kill()
+
+    @property
+    def end(self) -> str:
+        """How the process ended, in words."""
+        if self.why_killed:
+            return self.why_killed
+        code = self._process.returncode if self._process else None
+        if code is None:
+            return "it closed its pipe"
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+    def _rewatch(self) -> None:
+        """Wind the clock that finds a hung worker: images in it, and no answer for too long."""
+        if self._watch:
+            self._watch.cancel()
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_later(self._deadline_s, self._bark)
+
+    def _bark(self) -> None:
+        if self.in_work:
+            self.kill(f"hung: no answer for {self._deadline_s:g} s")
+
+    async def _messages(self) -> AsyncIterator[dict[str, Any]]:
+        stdout = self._alive.stdout
+        assert stdout
+        # A process that is killed may leave half a line.
+        while (line := await stdout.readline()).endswith(b"\n"):
+            yield json.loads(line)
+
+    def _write(self, line: bytes) -> None:
+        stdin = self._alive.stdin
+        assert stdin
+        stdin.write(line)
+
+    @property
+    def _alive(self) -> asyncio.subprocess.Process:
+        assert self._process
+        return self._process
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._alive.wait(), seconds)
+
+    async def end_now(self, why: str) -> None:
+        """Make sure that the process is gone, also when the caller is being cancelled."""
+        self.finish()
+        self.kill(why)
+        await asyncio.shield(self._alive.wait())

@@ -1,0 +1,81 @@
+"""Shared memory between the web process and its workers: one slot an image.
+
+The memory has no name in any file system: it is an open file descriptor, inherited by the workers,
+and the kernel frees it with the last process, however that ends. (It also does not count against
+the 64 MB that containers give /dev/shm.)
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflux_transfer.engines.base import Array
+
+_PAGE = 4096
+
+
+def anonymous_memory() -> int:
+    """Return the descriptor of an empty memory file without a name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("pyflux-transfer", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the memory is divided: `slots` images (3,crop,crop) and answers (classes,) float32."""
+
+    slots: int
+    crop: int
+    classes: int
+
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        pixels = 4 * 3 * self.crop * self.crop
+        return (8 + self.slots, self.slots * pixels, self.slots * 4 * self.classes)
+
+    @property
+    def offsets(self) -> tuple[int, int, int]:
+        """Where the control block, the images and the answers begin, on page borders."""
+        control, images, _ = (-(-size // _PAGE) * _PAGE for size in self._sizes)
+        return 0, control, control + images
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole."""
+        return self.offsets[2] + self._sizes[2]
+
+
+class Ring:
+    """Views on the memory; a slot is written by one side at a time.
+
+    images (slots,3,crop,crop) and answers (slots,classes) are float32. `abandoned` (slots,) uint8
+    marks images whose request no longer waits, so that no time is spent on them.
+    """
+
+    def __init__(self, descriptor: int, layout: Layout) -> None:
+        if os.fstat(descriptor).st_size < layout.size:
+            os.ftruncate(descriptor, layout.size)
+        memory = mmap.mmap(descriptor, layout.size)
+        control, images, answers = layout.offsets
+        slots, side, classes = layout.slots, layout.crop, layout.classes
+        self._coming: NDArray[np.int64] = np.ndarray((1,), np.int64, memory, control)
+        self.abandoned: NDArray[np.uint8] = np.ndarray((slots,), np.uint8, memory, control + 8)
+        self.images: Array = np.ndarray((slots, 3, side, side), np.float32, memory, images)
+        self.answers: Array = np.ndarray((slots, classes), np.float32, memory, answers)
+
+    @property
+    def coming(self) -> int:
+        """Images that were accepted and are still being decoded: a batch may wait for them."""
+        return int(self._coming[0])
+
+    def expect(self, more: int) -> None:
+        """Change the count of coming images (web process only)."""
+        self._coming[0] += more
