@@ -25,11 +25,11 @@ include("head.jl")
 # Metalhead's networks as chains of units
 include("models.jl")
 include("device.jl")
+include("kernels.jl")
 include("slicing.jl")
 # What is done with them
 include("weights.jl")
-include("kernels.jl")
-include("trunk.jl")
+include("rewrite.jl")
 include("inference.jl")
 include("training.jl")
 # The same, by handle and pointer, for another language

@@ -57,24 +57,40 @@ end
 
 Workspace() = Workspace(0, [Float32[] for _ in 1:4], fill((0, 0, 0), 4), Float32[])
 
-"Some images of a batch, or what a slot holds: numbers with the strides of channel and image."
-struct Source
-    data::Vector{Float32}
-    start::Int # before the first number
-    channel::Int
-    image::Int
-    size::NTuple{3, Int}
-end
-
-function source(ws::Workspace, images::Source, slot)
-    slot == 0 && return images
-    w, h, _ = ws.sizes[slot]
-    return Source(ws.slots[slot], 0, w * h * ws.count, w * h, ws.sizes[slot])
-end
-
 function matrix!(buffer::Vector{Float32}, rows, columns)
     length(buffer) < rows * columns && resize!(buffer, rows * columns)
     return unsafe_wrap(Array, pointer(buffer), (rows, columns))
+end
+
+"Put images (W, H, C, N) into slot 1."
+function load_images!(ws::Workspace, images, chunk)
+    w, h, channels, _ = size(images)
+    ws.count = length(chunk)
+    ws.sizes[1] = (w, h, channels)
+    slot = matrix!(ws.slots[1], w * h * ws.count, channels)
+    for (image, n) in enumerate(chunk), c in 1:channels
+        to = ((c - 1) * ws.count + image - 1) * w * h + 1
+        copyto!(slot, to, images, ((n - 1) * channels + c - 1) * w * h + 1, w * h)
+    end
+    return nothing
+end
+
+"Take images (W, H, C, N) out of slot 1."
+function store_images!(images, ws::Workspace, chunk)
+    w, h, channels, _ = size(images)
+    for (image, n) in enumerate(chunk), c in 1:channels
+        from = ((c - 1) * ws.count + image - 1) * w * h + 1
+        copyto!(images, ((n - 1) * channels + c - 1) * w * h + 1, ws.slots[1], from, w * h)
+    end
+    return nothing
+end
+
+"Make `slot` the first one."
+function bring_forward!(ws::Workspace, slot)
+    for list in (ws.slots, ws.sizes)
+        list[1], list[slot] = list[slot], list[1]
+    end
+    return nothing
 end
 
 # Output size and padding before the first pixel, along one axis.
@@ -92,64 +108,60 @@ end
 
 # --- convolution as a matrix product ----------------------------------------------------------------
 
-function run!(op::Convolve, ws::Workspace, images::Source)
-    from = source(ws, images, op.from)
-    w, h, channels = from.size
-    size = out_size(op, from.size)
-    rows = size[1] * size[2] * ws.count
-    out = matrix!(ws.slots[op.to], rows, op.width)
+function run!(op::Convolve, ws::Workspace)
+    input = ws.sizes[op.from]
+    size = out_size(op, input)
+    out = matrix!(ws.slots[op.to], size[1] * size[2] * ws.count, op.width)
     ws.sizes[op.to] = size
-    depth, inner = Base.size(op.weight, 1), channels ÷ op.groups
-    direct = op.kernel == 1 && op.stride == 1 && op.from != 0 && op.groups == 1
-    whole = direct ? matrix!(ws.slots[op.from], rows, channels) : out
-    lines = size[2] * ws.count
-    each = max(BLOCK ÷ (depth + op.width), ROWS) ÷ size[1]
-    for first in 1:max(each, 1):lines
-        block = first:min(first + max(each, 1) - 1, lines)
-        at = ((first - 1) * size[1] + 1):(last(block) * size[1])
-        for group in 1:(op.groups)
-            share = length(op.columns) ÷ op.groups
-            of = ((group - 1) * share + 1):(group * share)
-            patches = if direct
-                view(whole, at, :)
-            else
-                rectangle = matrix!(ws.patches, length(at), depth)
-                gather!(rectangle, from, op, size, block, (group - 1) * inner, inner)
-                rectangle
-            end
-            into = view(out, at, op.columns[of])
-            BLAS.gemm!(
-                'N',
-                'N',
-                1.0f0,
-                patches,
-                view(op.weight, :, of),
-                op.add ? 1.0f0 : 0.0f0,
-                into,
-            )
+    plain = op.kernel == 1 && op.stride == 1 && op.groups == 1
+    whole = plain ? matrix!(ws.slots[op.from], Base.size(out, 1), input[3]) : out
+    depth = Base.size(op.weight, 1)
+    lines = max(max(BLOCK ÷ (depth + op.width), ROWS) ÷ size[1], 1)
+    for first in 1:lines:(size[2] * ws.count)
+        block = first:min(first + lines - 1, size[2] * ws.count)
+        rows = ((first - 1) * size[1] + 1):(last(block) * size[1])
+        if plain
+            multiply!(op, out, rows, op.columns, view(whole, rows, :), op.weight)
+        else
+            multiply_patches!(op, out, rows, ws, block, size)
         end
-        finish!(op.activation, out, at, op.columns, op.bias)
+        finish!(op.activation, out, rows, op.columns, op.bias)
     end
     return nothing
 end
 
+function multiply_patches!(op, out, rows, ws, block, size)
+    inner, share = ws.sizes[op.from][3] ÷ op.groups, length(op.columns) ÷ op.groups
+    for group in 0:(op.groups - 1)
+        patches = matrix!(ws.patches, length(rows), Base.size(op.weight, 1))
+        gather!(patches, op, ws, size, block, (group * inner):(group * inner + inner - 1))
+        of = (group * share + 1):(group * share + share)
+        multiply!(op, out, rows, op.columns[of], patches, view(op.weight, :, of))
+    end
+    return nothing
+end
+
+function multiply!(op, out, rows, columns, patches, weight)
+    beta = op.add ? 1.0f0 : 0.0f0
+    BLAS.gemm!('N', 'N', 1.0f0, patches, weight, beta, view(out, rows, columns))
+    return nothing
+end
+
 "im2col: a row an output pixel of the lines in `block`, a column a weight of the kernel."
-function gather!(patches, from::Source, op, size, block, skipped, inner)
-    w, h, _ = from.size
-    wide, high, _ = size
+function gather!(patches, op, ws, (wide, high, _), block, channels)
+    data, (w, h, _) = ws.slots[op.from], ws.sizes[op.from]
     left, top = before(op, w), before(op, h)
-    column = 0
-    for channel in skipped:(skipped + inner - 1), ky in 0:(op.kernel - 1), kx in 0:(op.kernel - 1)
-        column += 1
-        low = clamp(cld(left - kx, op.stride), 0, wide) # first and one past the last pixel
-        high_x = clamp(fld(w - 1 + left - kx, op.stride) + 1, low, wide) # that lie in the image
-        row = (column - 1) * Base.size(patches, 1)
+    row = 0
+    for channel in channels, ky in 0:(op.kernel - 1), kx in 0:(op.kernel - 1)
+        # First and one past the last pixel of a line whose source lies in the image.
+        low = clamp(cld(left - kx, op.stride), 0, wide)
+        over = clamp(fld(w - 1 + left - kx, op.stride) + 1, low, wide)
         image, y = divrem(first(block) - 1, high)
         for _ in block
             line = y * op.stride + ky - top
             if 0 <= line < h
-                base = from.start + image * from.image + channel * from.channel + line * w
-                copy_line!(patches, row, from.data, base + kx - left, low, high_x, wide, op.stride)
+                start = ((channel * ws.count + image) * h + line) * w + kx - left
+                copy_line!(patches, row, data, start, low, over, wide, op.stride)
             else
                 fill_line!(patches, row, 0, wide)
             end
@@ -194,16 +206,15 @@ end
 
 # --- one channel at a time --------------------------------------------------------------------------
 
-function run!(op::Union{Depthwise, Maximum}, ws::Workspace, images::Source)
-    from = source(ws, images, op.from)
-    size = out_size(op, from.size)
-    plane = size[1] * size[2]
-    out = matrix!(ws.slots[op.to], plane * ws.count, size[3])
+function run!(op::Union{Depthwise, Maximum}, ws::Workspace)
+    data, (w, h, channels) = ws.slots[op.from], ws.sizes[op.from]
+    size = out_size(op, (w, h, channels))
     ws.sizes[op.to] = size
-    for channel in 1:size[3], image in 0:(ws.count - 1)
-        start = from.start + image * from.image + (channel - 1) * from.channel
-        skipped = ((channel - 1) * ws.count + image) * plane
-        slide!(op, out, skipped, size, from.data, start, from.size, channel)
+    plane = size[1] * size[2]
+    out = matrix!(ws.slots[op.to], plane * ws.count, channels)
+    for channel in 1:channels, image in 0:(ws.count - 1)
+        number = (channel - 1) * ws.count + image
+        slide!(op, out, number * plane, size, data, number * w * h, (w, h), channel)
     end
     return nothing
 end
@@ -224,7 +235,7 @@ finish(op::Depthwise) = op.activation
 finish(::Maximum) = identity
 
 "Slide a window over one channel of one image; each offset of the window is one pass."
-function slide!(op, out, skipped, (wide, high, _), data, start, (w, h, _), channel)
+function slide!(op, out, skipped, (wide, high, _), data, start, (w, h), channel)
     left, top = padding(op, w), padding(op, h)
     value = start_value(op, channel)
     @inbounds for i in (skipped + 1):(skipped + wide * high)

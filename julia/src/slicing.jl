@@ -18,10 +18,11 @@ mutable struct Network
     chain::Chain
     device::Any
     cut::Int
-    fast::Any # the trunk rewritten for inference, made when first used
     update::Update
     rules::Dict{String, Any} # parameter's name => Optimisers' leaf
     steps::Int
+    rewritten::Dict{Int, Any} # units for inference, made when first run
+    workspaces::Vector{Workspace}
 end
 
 """
@@ -35,7 +36,17 @@ Network(plan::Plan, device = Flux.cpu_device(); pretrain = false) = Network(
 )
 
 function Network(units, chain::Chain, device)
-    net = Network(units, chain, device, 0, nothing, Update(), Dict{String, Any}(), 0)
+    net = Network(
+        units,
+        chain,
+        device,
+        0,
+        Update(),
+        Dict{String, Any}(),
+        0,
+        Dict{Int, Any}(),
+        Workspace[],
+    )
     return cut_at!(net, 0)
 end
 
@@ -50,7 +61,6 @@ function cut_at!(net::Network, cut::Integer)
     0 <= cut < length(net.units) ||
         throw(ArgumentError("the cut must be from 0 to $(length(net.units) - 1), got $cut"))
     net.cut = cut
-    net.fast = nothing
     return prepare!(net, net.update)
 end
 

@@ -56,6 +56,7 @@ function step!(net::Network, x::AbstractArray, labels, rates::AbstractDict, weig
     soft = net.device(soft)
     seed_dropout!(net)
     loss, grads = Flux.withgradient(m -> cross_entropy(m(input), soft, total), trained)
+    forget!(net, (net.cut + 1):length(net.units))
     # A loss that is not a number must not reach the weights: it tells the caller by itself.
     isfinite(loss) || return Float64(loss)
     mirrors = grads[1].layers

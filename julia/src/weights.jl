@@ -75,7 +75,7 @@ function load!(net::Network, state::AbstractDict)
     wanted = tensors(net)
     check(state, [t.name => outside_size(array(t)) for t in wanted])
     foreach(t -> copyto!(array(t), inside(state[t.name])), wanted)
-    net.fast = nothing
+    forget!(net, eachindex(net.units))
     return net
 end
 

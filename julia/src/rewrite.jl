@@ -1,28 +1,23 @@
-# The frozen trunk, rewritten for inference on a processor. What pays, in order of gain:
+# Units rewritten for inference on a processor. What pays, in order of gain:
 # - a 1×1 convolution is one matrix product over all pixels, without im2col;
 # - BatchNorm is folded into the convolution before it;
 # - bias, shortcut and activation are applied to a block of rows while it lies in the cache;
 # - buffers are reused, and the images of a batch are spread over the threads, a few for each.
-#
-# Images that pass through together.
-const CHUNK = 4
 
-"The trunk as a list of operations over numbered slots; `rest` are the units it leaves to Flux."
-struct FastTrunk
+"""
+A unit as operations over four numbered slots: its input lies in slot 1, its output in `result`.
+"""
+struct Rewritten
     operations::Vector{Any}
-    last::Int
-    rest::Chain
-    workspaces::Vector{Workspace}
+    result::Int
 end
 
-function FastTrunk(units, chain::Chain)
-    operations, slot, done = Any[], 0, 0
-    for (unit, layer) in zip(units, chain.layers)
-        haskey(EMITTERS, unit.kind) || break
-        slot = EMITTERS[unit.kind](operations, unit.options, first.(leaves(layer)), slot)
-        done += 1
-    end
-    return FastTrunk(operations, slot, chain[(done + 1):length(units)], Workspace[])
+"A unit's operations, or nothing where its own layer is as good."
+function rewrite(unit::Unit, layer)
+    haskey(EMITTERS, unit.kind) || return nothing
+    operations = Any[]
+    result = EMITTERS[unit.kind](operations, unit.options, first.(leaves(layer)), 1)
+    return Rewritten(operations, result)
 end
 
 "Slots other than these, in order."
@@ -143,61 +138,3 @@ const EMITTERS = Dict(
     :inverted => emit_inverted,
     :maxpool => emit_maxpool,
 )
-
-# --- running --------------------------------------------------------------------------------------
-
-function (fast::FastTrunk)(images::Array{Float32, 4})
-    w, h, channels, count = size(images)
-    each = min(CHUNK, cld(count, Threads.nthreads()))
-    chunks = [first:min(first + each - 1, count) for first in 1:each:count]
-    y = Array{Float32}(undef, out_size(fast, (w, h, channels))..., count)
-    workers = min(Threads.nthreads(), length(chunks))
-    while length(fast.workspaces) < workers
-        push!(fast.workspaces, Workspace())
-    end
-    with_blas_threads(workers == 1 ? Threads.nthreads() : 1) do
-        next = Threads.Atomic{Int}(1)
-        @sync for ws in fast.workspaces[1:workers]
-            Threads.@spawn while true
-                i = Threads.atomic_add!(next, 1)
-                i > length(chunks) && break
-                run_chunk!(y, fast, ws, images, chunks[i])
-            end
-        end
-    end
-    return fast.rest(y)
-end
-
-# Threads that each call the matrix product must not each start threads of their own.
-function with_blas_threads(work, count)
-    usual = BLAS.get_num_threads()
-    BLAS.set_num_threads(count)
-    try
-        return work()
-    finally
-        BLAS.set_num_threads(usual)
-    end
-end
-
-function run_chunk!(y, fast::FastTrunk, ws::Workspace, images, chunk)
-    w, h, channels, _ = size(images)
-    ws.count = length(chunk)
-    start = (first(chunk) - 1) * w * h * channels
-    batch = Source(vec(images), start, w * h, w * h * channels, (w, h, channels))
-    foreach(op -> run!(op, ws, batch), fast.operations)
-    result = ws.slots[fast.last]
-    plane = size(y, 1) * size(y, 2)
-    for (image, n) in enumerate(chunk), c in 1:size(y, 3)
-        from = ((c - 1) * ws.count + image - 1) * plane + 1
-        copyto!(y, ((n - 1) * size(y, 3) + c - 1) * plane + 1, result, from, plane)
-    end
-    return nothing
-end
-
-function out_size(fast::FastTrunk, size)
-    sizes = Dict(0 => size)
-    for op in fast.operations
-        sizes[op.to] = out_size(op, sizes[op.from])
-    end
-    return sizes[fast.last]
-end
