@@ -90,6 +90,9 @@ function load_memory(number, steps, names, arrays)
     return nothing
 end
 
+"Where this package lies."
+folder() = pkgdir(@__MODULE__)
+
 "Versions and settings, as name => text."
 function report()
     versions = ["Julia" => VERSION]

@@ -1,0 +1,58 @@
+"""Tests marked `flux` run in a process of their own (`-m flux`), where Julia is started.
+
+They are skipped, with the reason, where no Julia is registered; with PYFLUX_REQUIRE_JULIA=1 that
+is an error. The last lines of the run say how many ran and how many were skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pyflux_transfer import environment
+
+_missing: str | None = environment.readiness()
+
+
+def _only_flux(config: pytest.Config) -> bool:
+    return bool(config.option.markexpr == "flux")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _only_flux(config) and _missing and os.environ.get("PYFLUX_REQUIRE_JULIA") == "1":
+        pytest.exit(f"flux tests need a Julia: {_missing}", returncode=1)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files without flux tests: some import torch, which must not come before Julia."""
+    if not _only_flux(config) or collection_path.suffix != ".py":
+        return None
+    if not collection_path.name.startswith("test_"):
+        return None
+    return "pytest.mark.flux" not in collection_path.read_text("utf-8") or None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    reason = _missing or "a process uses one engine: run `make test-flux`"
+    if _missing is None and _only_flux(config):
+        return
+    for item in items:
+        if item.get_closest_marker("flux"):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if not _only_flux(config):
+        return
+    counts = {
+        kind: len([r for r in terminalreporter.getreports(kind) if r.when != "teardown"])
+        for kind in ("passed", "failed", "error", "skipped")
+    }
+    ran = counts["passed"] + counts["failed"]
+    line = f"flux tests: {ran} ran, {counts['skipped']} skipped"
+    terminalreporter.write_line(line + (f" ({_missing})" if _missing else ""))

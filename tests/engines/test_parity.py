@@ -1,0 +1,81 @@
+"""Both engines compute the same network: every architecture, equal weights, images of odd sizes."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pyflux_transfer.catalog import MODELS, architecture
+from pyflux_transfer.engines import flux
+from pyflux_transfer.engines.base import Plan
+from pyflux_transfer.head import Head
+from pyflux_transfer.units import resolve_cut
+from tests.engines.torch_side import ask, evaluate, noise, random_state
+
+pytestmark = pytest.mark.flux
+
+ODD = [2, 3, 225, 193]
+
+
+def note(name: str, value: float) -> None:
+    """Append a measured difference to the file that PYFLUX_PARITY names."""
+    if file := os.environ.get("PYFLUX_PARITY"):
+        with Path(file).open("a", encoding="utf-8") as out:
+            out.write(json.dumps({"what": name, "difference": value}) + "\n")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_and_features_agree(name: str, tmp_path: Path) -> None:
+    units = architecture(name).units
+    stages = list(dict.fromkeys(unit.stage for unit in units))
+    cuts = [resolve_cut(units, stages[len(stages) // 2]), resolve_cut(units, "head")]
+    expected = ask("parity", tmp_path / "torch.npz", name=name, shape=ODD, cuts=cuts)
+    network = flux.build(Plan(architecture(name), seed=None))
+    network.load_state(random_state(network.units))
+    found = evaluate(network, noise(*ODD), cuts)
+    assert found.keys() == expected.keys()
+    for key, value in found.items():
+        assert value.shape == expected[key].shape
+        assert 0.01 < np.abs(value).max() < 100, "the comparison would say nothing"
+        difference = float(np.abs(value - expected[key]).max())
+        note(f"{name} {key}", difference)
+        assert difference < 1e-4, key
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "mobilenet_v2", "squeezenet1_1"])
+def test_a_state_from_flux_loads_by_name_into_the_published_network(
+    name: str, tmp_path: Path
+) -> None:
+    network = flux.build(Plan(architecture(name), seed=None))
+    network.load_state(random_state(network.units))
+    file = tmp_path / "state.npz"
+    np.savez(file, **network.state())  # type: ignore[arg-type]
+    shape = [2, 3, 97, 65]
+    expected = ask("published", tmp_path / "out.npz", state=str(file), name=name, shape=shape)
+    logits = network.logits(network.embed(noise(*shape)))
+    np.testing.assert_allclose(logits, expected["logits"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        Head(3, hidden=(16,), dropout=0.5, activation="gelu"),
+        Head(3, hidden=(16, 8), activation="tanh"),
+        Head(3, dropout=0.2),
+        Head(3, keep="classifier"),
+    ],
+    ids=str,
+)
+def test_heads_agree(head: Head, tmp_path: Path) -> None:
+    network = flux.build(Plan(architecture("squeezenet1_1"), head, seed=4))
+    expected = ask(
+        "headed", tmp_path / "out.npz", name="squeezenet1_1", head=asdict(head), seed=4,
+        shape=[2, 3, 65, 97],
+    )  # fmt: skip
+    logits = network.logits(network.embed(noise(2, 3, 65, 97)))
+    np.testing.assert_allclose(logits, expected["logits"], atol=1e-4)

@@ -1,0 +1,149 @@
+"""The torch engine's part of a comparison, in a process of its own.
+
+    python -m tests.engines.torch_side FUNCTION OUT.npz ARGUMENTS-as-JSON
+
+calls one of the functions below and writes the arrays it returns.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyflux_transfer.catalog import architecture
+from pyflux_transfer.engines.base import Array, Labels, Network, Plan, State, Update, tail_stages
+from pyflux_transfer.head import Head
+from pyflux_transfer.units import Unit, resolve_cut, tensors
+
+Arrays = dict[str, Array]
+
+
+def ask(function: str, out: Path, **arguments: Any) -> Arrays:
+    """Run one of the functions in a new process and return its arrays."""
+    command = [sys.executable, "-m", "tests.engines.torch_side", function, str(out)]
+    done = subprocess.run(
+        [*command, json.dumps(arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(out) as file:
+        return dict(file)
+
+
+def noise(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def random_state(units: tuple[Unit, ...]) -> State:
+    """Weights with BatchNorms and biases that are not those of a fresh start."""
+    generator = np.random.default_rng(11)
+    state: State = {}
+    for layer in (layer for unit in units for layer in unit.layers):
+        for name, shape in layer.tensors.items():
+            values = generator.standard_normal(shape, dtype=np.float32)
+            leaf = name.rsplit(".", 1)[1]
+            if leaf == "running_var" or (leaf == "weight" and layer.op == "norm"):
+                state[name] = 0.9 + 0.1 * np.abs(values)
+            elif leaf == "weight":
+                state[name] = values * np.float32((1.6 / np.prod(shape[1:])) ** 0.5)
+            else:
+                state[name] = 0.1 * values
+    return state
+
+
+def labelled(count: int, side: int, classes: int) -> tuple[Array, Labels]:
+    """Images of noise whose colour tells the class."""
+    labels = np.arange(count, dtype=np.int64) % classes
+    colour = np.eye(classes, 3, dtype=np.float32)[labels]
+    return noise(count, 3, side, side, seed=7) + colour[:, :, None, None], labels
+
+
+def trajectory(network: Network, cut: str, optimizer: str, steps: int) -> list[float]:
+    """Losses of the first steps, over four batches in turn, with a rate that changes."""
+    network.cut_at(resolve_cut(network.units, cut))
+    network.prepare(Update(optimizer=optimizer, label_smoothing=0.1))
+    images, labels = labelled(32, 32, 3)
+    rate = 1e-3 if optimizer == "adamw" else 1e-2
+    losses = []
+    for step in range(steps):
+        part = slice(8 * (step % 4), 8 * (step % 4) + 8)
+        x = network.embed(images[part])
+        rates = dict.fromkeys(tail_stages(network.units, network.cut), rate * (1 - step / 40))
+        losses.append(network.step(x, labels[part], rates))
+    return losses
+
+
+def evaluate(network: Network, images: Array, cuts: list[int]) -> Arrays:
+    """Logits, and trunk features at some cuts."""
+    result = {"logits": network.logits(network.embed(images))}
+    for cut in cuts:
+        network.cut_at(cut)
+        result[f"features {cut}"] = network.embed(images)
+    return result
+
+
+# --- what `ask` can name ------------------------------------------------------------------------
+
+
+def parity(name: str, shape: list[int], cuts: list[int]) -> Arrays:
+    from pyflux_transfer.engines import torch as engine
+
+    network = engine.build(Plan(architecture(name), seed=None))
+    network.load_state(random_state(network.units))
+    return evaluate(network, noise(*shape), cuts)
+
+
+def headed(name: str, head: dict[str, Any], seed: int, shape: list[int]) -> Arrays:
+    """Logits of a random start behind a head."""
+    from pyflux_transfer.engines import torch as engine
+
+    network = engine.build(Plan(architecture(name), Head(**head), seed=seed))
+    return {"logits": network.logits(network.embed(noise(*shape)))}
+
+
+def train(cut: str, optimizer: str, steps: int) -> Arrays:
+    """A trajectory on resnet18, and the weights and optimizer state after it."""
+    from pyflux_transfer.engines import torch as engine
+
+    network = engine.build(Plan(architecture("resnet18"), Head(3), seed=5))
+    losses = trajectory(network, cut, optimizer, steps)
+    memory = {f"memory/{name}": value for name, value in network.optimizer_state().items()}
+    return {"losses": np.array(losses), **network.state(), **memory}
+
+
+def predict(state: str, name: str, classes: int, shape: list[int]) -> Arrays:
+    """Logits of weights from a file."""
+    from pyflux_transfer.engines import torch as engine
+
+    network = engine.build(Plan(architecture(name), Head(classes), seed=None))
+    with np.load(state) as file:
+        network.load_state({key: file[key] for key in tensors(network.units)})
+    return {"logits": network.logits(network.embed(noise(*shape)))}
+
+
+def published(state: str, name: str, shape: list[int]) -> Arrays:
+    """Logits of weights from a file by the published definition, loaded by name."""
+    import torch
+
+    from tests.engines.reference import reference
+
+    model = reference(name)
+    with np.load(state) as file:
+        weights = {key: torch.from_numpy(file[key]) for key in file.files}
+    lacking = model.load_state_dict(weights, strict=False, assign=True)
+    assert not lacking.unexpected_keys
+    assert all("num_batches_tracked" in key for key in lacking.missing_keys)
+    with torch.no_grad():
+        return {"logits": model(torch.from_numpy(noise(*shape))).numpy()}
+
+
+if __name__ == "__main__":
+    functions: dict[str, Callable[..., Arrays]] = {
+        f.__name__: f for f in (parity, headed, train, predict, published)
+    }
+    np.savez(sys.argv[2], **functions[sys.argv[1]](**json.loads(sys.argv[3])))  # type: ignore[arg-type]
