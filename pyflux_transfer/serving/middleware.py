@@ -57,9 +57,12 @@ class RequestMiddleware:
             )
             if exchange.status:
                 raise
-            problem = Problem("internal", f"The service failed on request {exchange.id}.")
-            answer = JSONResponse(problem.to_json(), problem.status)
-            await answer(scope, exchange.receive, exchange.send)
+            await exchange.refuse(Problem("internal", "The service failed on this request."))
+        except asyncio.CancelledError:
+            # The server gives up on what is still unanswered when its grace time ends.
+            if exchange.status:
+                raise
+            await exchange.refuse(Problem("no_worker", "The service is ending.", retry_after_s=1))
         finally:
             self.metrics.in_flight.dec()
             self._note(scope, exchange, time.monotonic() - began)
@@ -92,6 +95,7 @@ class Exchange:
         given = headers.get("x-request-id", "")
         self.id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.status = 0
+        self._scope = scope
         self._receive = receive
         self._send = send
         length = headers.get("content-length", "0")
@@ -119,6 +123,11 @@ class Exchange:
                 await asyncio.wait_for(self._drain(), LINGER_S)
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
+
+    async def refuse(self, problem: Problem) -> None:
+        """Answer with a problem."""
+        answer = JSONResponse(problem.to_json(), problem.status, problem.headers)
+        await answer(self._scope, self.receive, self.send)
 
     async def _drain(self) -> None:
         dropped = 0

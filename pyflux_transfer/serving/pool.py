@@ -11,11 +11,11 @@ import asyncio
 import logging
 import math
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from pyflux_transfer.engines.base import Array
@@ -87,8 +87,9 @@ class Deployment:
         self.state, self.reason = "starting", "the bundle is being loaded"
         self.settled = asyncio.Event()  # ready for the first time, or failed
         self.changed = asyncio.Event()  # a restarted worker found another bundle
-        self.idle = asyncio.Event()  # no slot is taken
-        self.idle.set()
+        self.unused = asyncio.Event()  # no request is under way
+        self.unused.set()
+        self._leases = 0
         slots = plan.command.slots
         self.free = deque(range(slots))
         self._holds = [0] * slots
@@ -121,7 +122,16 @@ class Deployment:
                 f"{waiting} of {len(self._holds)} places are taken, {count} are needed.",
                 retry_after_s=max(1, min(60, math.ceil(seconds))),
             )
+        self._leases += 1
+        self.unused.clear()
         return Lease(self, [self.free.popleft() for _ in range(count)])
+
+    def give_back(self, slots: list[int]) -> None:
+        """End a request's lease."""
+        self.release(slots)
+        self._leases -= 1
+        if not self._leases:
+            self.unused.set()
 
     @property
     def taken(self) -> int:
@@ -130,7 +140,6 @@ class Deployment:
 
     def hold(self, slots: Iterable[int]) -> None:
         """Note one more user of these slots: the request, a decoding thread, a worker."""
-        self.idle.clear()
         for slot in slots:
             self._holds[slot] += 1
 
@@ -140,8 +149,6 @@ class Deployment:
             self._holds[slot] -= 1
             if not self._holds[slot]:
                 self.free.append(slot)
-        if len(self.free) == len(self._holds):
-            self.idle.set()
 
     def submit(self, slots: list[int], deadline: float) -> Flight:
         """Give decoded images to the least busy worker."""
@@ -209,12 +216,15 @@ class Deployment:
             self.state, self.reason = "ready", ""
             self.settled.set()
             log.info("worker %d is ready", worker.pid)
-            return await worker.run(ring, self._on_batch)
+            return await worker.run(ring, self._on_batch, partial(self._lose, worker))
         finally:
             await worker.end_now("it is not needed")
-            if worker in self.ready:
-                self.ready.remove(worker)
             self.release(list(worker.in_work))
+
+    def _lose(self, worker: WorkerProcess) -> None:
+        self.ready.remove(worker)
+        if not self.ready:
+            self.state, self.reason = "starting", "the last worker was lost"
 
     def _share(self, description: Description) -> Ring:
         """Return the memory, laid out for the first worker's model."""
@@ -243,23 +253,17 @@ class Deployment:
             self._image_s += 0.2 * (times.compute_s / times.batch - self._image_s)
 
     async def close(self, grace_s: float) -> None:
-        """Answer what was admitted, then end the workers; after `grace_s` regardless."""
-        ends = time.monotonic() + grace_s
+        """Wait until what was admitted is answered, at most `grace_s`; then end the workers."""
         try:
-            await asyncio.wait_for(self.idle.wait(), grace_s)
+            await asyncio.wait_for(self.unused.wait(), grace_s)
         except asyncio.TimeoutError:
-            log.warning("%d images were not answered in time", self.taken)
+            log.warning("%d requests were not answered in time", self._leases)
         self._closing = True
-        for worker in self.ready:
-            worker.finish()
-        if self.ready:
-            await asyncio.wait(self._keepers, timeout=max(0.5, min(5.0, ends - time.monotonic())))
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        if self.memory >= 0:
-            os.close(self.memory)
-            self.memory = -1
+        self.ring = None  # frees the memory now, not when cycles are collected
+        os.close(self.memory)
 
 
 class Lease:
@@ -287,7 +291,7 @@ class Lease:
             # Nobody waits any more: spare the worker the work, and the future its exception.
             self._ring.abandoned[self.slots] = 1
             self._flight.answer.cancel()
-        self.deployment.release(self.slots)
+        self.deployment.give_back(self.slots)
 
     def fill(
         self, place: int, threads: Executor, load: Callable[[], Array]

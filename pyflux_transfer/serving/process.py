@@ -116,7 +116,9 @@ class WorkerProcess:
         self.command = command
         self.answered = 0
         self.in_work: dict[int, Flight] = {}
-        self.why_killed = ""
+        self.gone = False
+        self._why_killed = ""
+        self._on_gone: Callable[[], None] = lambda: None
         self._deadline_s = deadline_s
         self._watch: asyncio.TimerHandle | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -181,19 +183,26 @@ class WorkerProcess:
         row = {"slots": slots, "submitted": flight.submitted, "deadline": deadline}
         self._write(json.dumps(row).encode() + b"\n")
 
-    async def run(self, ring: Ring, on_batch: Callable[[list[int], Times], None]) -> str:
+    async def run(
+        self,
+        ring: Ring,
+        on_batch: Callable[[list[int], Times], None],
+        on_gone: Callable[[], None],
+    ) -> str:
         """Take answers until the process is dead; return how it ended.
 
-        What was in work fails at the moment of death. Its slots are the caller's again after the
-        return only, when nothing can write to them any more.
+        `on_gone` is called at the first sign of the end: nothing may be submitted from then on, and
+        what was in work fails. Its slots are the caller's again after the return only, when nothing
+        can write to them any more.
         """
+        self._on_gone = on_gone
         try:
             async for message in self._messages():
                 self._take(message, ring, on_batch)
+            self._leave()
             await self._wait(EXIT_S)
         finally:
-            if self._watch:
-                self._watch.cancel()
+            self._leave()
             problem = Problem(
                 "worker_lost",
                 f"The worker process ended while it computed this: {self.end}.",
@@ -203,6 +212,13 @@ class WorkerProcess:
                 flight.crash(problem)
             await self.end_now("it closed its pipe")
         return self.end
+
+    def _leave(self) -> None:
+        if self._watch:
+            self._watch.cancel()
+        if not self.gone:
+            self.gone = True
+            self._on_gone()
 
     def _take(
         self, message: dict[str, Any], ring: Ring, on_batch: Callable[[list[int], Times], None]
@@ -218,22 +234,18 @@ class WorkerProcess:
         self._rewatch()
         on_batch(slots, Times(0.0, compute_s, message["computed"]))
 
-    def finish(self) -> None:
-        """Let the worker end after what it has; `run` returns then."""
-        if self._process and self._process.stdin:
-            self._process.stdin.close()
-
     def kill(self, why: str) -> None:
         """End the process now."""
-        if self._process and self._process.returncode is None:
-            self.why_killed = self.why_killed or why
-            self._process.kill()
+        if self._alive.returncode is None:
+            self._why_killed = self._why_killed or why
+            self._alive.kill()
+        self._leave()
 
     @property
     def end(self) -> str:
         """How the process ended, in words."""
-        if self.why_killed:
-            return self.why_killed
+        if self._why_killed:
+            return self._why_killed
         code = self._process.returncode if self._process else None
         if code is None:
             return "it closed its pipe"
@@ -273,6 +285,8 @@ class WorkerProcess:
 
     async def end_now(self, why: str) -> None:
         """Make sure that the process is gone, also when the caller is being cancelled."""
-        self.finish()
+        stdin = self._alive.stdin
+        assert stdin
+        stdin.close()
         self.kill(why)
         await asyncio.shield(self._alive.wait())

@@ -71,9 +71,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="What is logged; `warning` leaves out the requests."
     )
-    loader: str = Field(
-        BUNDLE_LOADER, description="Function that opens the bundle in the worker."
-    )
+    loader: str = Field(BUNDLE_LOADER, description="Function that opens the bundle in the worker.")
 
     @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod

@@ -1,0 +1,75 @@
+"""A loader without an engine: a model that tells red from green from blue, and can be broken.
+
+The "bundle" is a JSON file. `delay_s` is slept for each call. A file `<bundle>.hold` holds every
+call for as long as it exists. The image's mean colour decides, so each answer can be checked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pyflux_transfer.catalog import Preprocessing
+from pyflux_transfer.engines.base import Array
+from pyflux_transfer.errors import BundleError
+from pyflux_transfer.predict import softmax
+from pyflux_transfer.serving.model import Description, Report
+
+NAME = "tests.serving.loaders:fake"
+PLAIN = Preprocessing(resize=8, crop=8, mean=(0, 0, 0), std=(1, 1, 1))
+CLASSES = ("red", "green", "blue")
+# Colours that break the worker, in 8-bit RGB.
+CRASH, HANG, FAIL, NAN = (13, 13, 13), (17, 17, 17), (19, 19, 19), (23, 23, 23)
+
+
+def expected(images: Array) -> Array:
+    return softmax(4 * images.mean(axis=(2, 3)))
+
+
+@dataclass
+class Fake:
+    description: Description
+    path: Path
+    delay_s: float
+
+    def predict(self, images: Array) -> Array:
+        while Path(f"{self.path}.hold").exists():
+            time.sleep(0.005)
+        time.sleep(self.delay_s)
+        colours = {tuple(np.rint(255 * image[:, 0, 0]).astype(int).tolist()) for image in images}
+        if CRASH in colours:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if HANG in colours:
+            time.sleep(3600)
+        if FAIL in colours:
+            raise RuntimeError("this colour cannot be computed")
+        if NAN in colours:
+            return np.full((len(images), len(CLASSES)), np.nan, np.float32)
+        return expected(images)
+
+
+def fake(path: Path, options: dict[str, str], report: Report) -> Fake:
+    row = json.loads(path.read_text())
+    report("installing")
+    time.sleep(row.get("load_s", 0.0))
+    if row.get("die_at_start"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if row.get("broken"):
+        raise BundleError(f"{path.name} is damaged: {row['broken']}.")
+    engine = sorted({"torch", "juliacall"} & set(sys.modules))
+    description = Description(
+        id=row.get("id", "one"),
+        architecture="fake",
+        engine="numpy",
+        classes=tuple(row.get("classes", CLASSES)),
+        preprocessing=PLAIN,
+        info={"options": options, "loaded": engine},
+    )
+    return Fake(description, path, row.get("delay_s", 0.0))

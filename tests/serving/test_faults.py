@@ -1,0 +1,366 @@
+"""What clients see when workers die, hang, cannot load or are overloaded; reload and drain."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serving import loaders
+from tests.serving.conftest import Start
+from tests.serving.harness import (
+    Service,
+    base64_json,
+    colour,
+    many_colours,
+    truth,
+    until,
+    write_bundle,
+)
+
+RED = colour((200, 50, 50))
+
+
+def queued(service: Service, count: int) -> None:
+    until(lambda: service.metric("pyflux_transfer_queue_depth") == count)
+
+
+def test_overload_is_refused_at_once_and_what_was_accepted_is_answered(start: Start) -> None:
+    service = start("--queue", "12", "--max-images", "4", "--max-batch", "4").wait()
+    hold = service.hold()
+    colours = many_colours(12)
+    with ThreadPoolExecutor(12) as threads:
+        accepted = [threads.submit(service.predict, colour(rgb)) for rgb in colours]
+        queued(service, 12)
+        for _ in range(10):
+            began = time.monotonic()
+            refused = service.predict(RED)
+            assert time.monotonic() - began < 0.5
+            assert refused.status_code == 429
+            assert refused.json()["error"]["code"] == "queue_full"
+            assert int(refused.headers["retry-after"]) >= 1
+        hold.unlink()
+        answers = [future.result() for future in accepted]
+    assert [answer.status_code for answer in answers] == [200] * 12
+    got = [answer.json()["predictions"][0]["probability"] for answer in answers]
+    assert got == pytest.approx([truth(rgb) for rgb in colours], abs=2e-6)
+    assert service.predict(RED).status_code == 200
+    queued(service, 0)
+
+
+def test_a_request_takes_all_its_places_or_none(start: Start) -> None:
+    service = start("--queue", "4", "--max-images", "4").wait()
+    hold = service.hold()
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(service.predict, RED, RED)
+        queued(service, 2)
+        assert service.predict(RED, RED, RED).status_code == 429
+        queued(service, 2)
+        hold.unlink()
+        assert first.result().status_code == 200
+    assert service.predict(RED, RED, RED, RED).status_code == 200
+
+
+def descriptors(service: Service) -> int:
+    return service.ps.num_fds()
+
+
+@pytest.mark.slow
+def test_twenty_kills_under_load_lose_no_request_silently_and_leak_nothing(start: Start) -> None:
+    service = start("--log-format", "json").wait()
+    service.predict(RED)
+    before = descriptors(service)
+    hold = service.hold()
+    slowest = recovery = 0.0
+    for _ in range(20):
+        hold.touch()
+        with ThreadPoolExecutor(4) as threads:
+            flying = [threads.submit(service.predict, RED) for _ in range(4)]
+            queued(service, 4)
+            began = time.monotonic()
+            service.kill_worker()
+            for future in flying:
+                answer = future.result()
+                assert answer.status_code == 503
+                assert answer.json()["error"]["code"] == "worker_lost"
+                assert "SIGKILL" in answer.json()["error"]["message"]
+                assert "retry-after" in answer.headers
+            slowest = max(slowest, time.monotonic() - began)
+        hold.unlink()
+        service.wait()
+        recovery = max(recovery, time.monotonic() - began)
+        assert service.predict(RED).status_code == 200
+    assert slowest < 1
+    print(f"503 after {slowest:.3f} s, ready again after {recovery:.2f} s at most")
+    assert service.metric("pyflux_transfer_worker_restarts_total") == 20
+    assert service.metric("pyflux_transfer_queue_depth") == 0
+    assert len(service.workers()) == 1
+    assert len(service.ps.children()) == 1  # no zombies either
+    until(lambda: descriptors(service) <= before)
+    maps = Path(f"/proc/{service.process.pid}/maps").read_text()
+    assert maps.count("memfd:pyflux-transfer") == 1
+
+
+def test_while_no_worker_is_there_requests_are_refused_at_once(start: Start) -> None:
+    service = start(bundle={"load_s": 1.0})
+    service.wait("installing")
+    began = time.monotonic()
+    answer = service.predict(RED)
+    assert time.monotonic() - began < 0.5
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "no_worker"
+    assert answer.headers["retry-after"] == "1"
+    assert service.client.get("/readyz").status_code == 503
+    assert service.client.get("/livez").status_code == 200
+    assert service.client.get("/model").status_code == 503
+    service.wait()
+    assert service.predict(RED).status_code == 200
+
+
+def test_an_image_that_kills_the_worker_does_not_stop_the_service(start: Start) -> None:
+    service = start().wait()
+    for _ in range(2):
+        assert service.predict(colour(loaders.CRASH)).status_code == 503
+        service.wait()
+        assert service.predict(RED).status_code == 200
+
+
+def test_a_worker_that_hangs_is_found_and_replaced(start: Start) -> None:
+    service = start("--deadline-s", "1").wait()
+    old = service.workers()[0].pid
+    began = time.monotonic()
+    with ThreadPoolExecutor(2) as threads:
+        victim = threads.submit(service.predict, colour(loaders.HANG))
+        time.sleep(0.5)
+        neighbour = threads.submit(service.predict, RED)
+        # Its own deadline and the worker's are about the same moment.
+        assert victim.result().status_code in (503, 504)
+        assert time.monotonic() - began < 2
+        assert neighbour.result().status_code in (503, 504)
+        assert time.monotonic() - began < 2
+    until(lambda: service.state()["workers"]["restarts"] == 1)
+    service.wait()
+    assert service.workers()[0].pid != old
+    assert service.predict(RED).status_code == 200
+    assert 'reason="hung"' in service.client.get("/metrics").text
+
+
+def test_a_deadline_is_kept_while_the_worker_is_merely_slow(start: Start) -> None:
+    service = start("--deadline-s", "1", "--max-batch", "1", bundle={"delay_s": 0.4}).wait()
+    with ThreadPoolExecutor(8) as threads:
+        answers = [future.result() for future in [threads.submit(service.predict, RED)] * 1]
+        flood = [threads.submit(service.predict, RED) for _ in range(8)]
+        counts = Counter(future.result().status_code for future in flood)
+    assert [answer.status_code for answer in answers] == [200]
+    assert set(counts) == {200, 504}
+    assert counts[200] >= 2
+    assert service.state()["workers"]["restarts"] == 0
+    # What was given up is not computed: the worker is free again at once.
+    queued(service, 0)
+    assert service.predict(RED).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("bundle", "reason"),
+    [
+        ({"broken": "tensor 7 is missing"}, "tensor 7 is missing"),
+        ({"die_at_start": True}, "killed by SIGKILL, 3 times in a row"),
+    ],
+)
+def test_a_bundle_that_cannot_load_ends_in_failed_not_in_a_loop(
+    start: Start, bundle: dict[str, object], reason: str
+) -> None:
+    service = start(bundle=bundle)
+    service.wait("failed")
+    assert reason in service.state()["reason"]
+    answer = service.predict(RED)
+    assert answer.status_code == 503
+    assert reason in answer.json()["error"]["message"]
+    assert service.client.get("/livez").status_code == 200
+    before = sum(service.ps.cpu_times()[:4])
+    time.sleep(1)
+    assert not service.workers()
+    assert sum(service.ps.cpu_times()[:4]) - before < 0.2
+    # A better file and SIGHUP bring it back.
+    write_bundle(service.bundle)
+    service.process.send_signal(signal.SIGHUP)
+    service.wait("ready")
+    assert service.predict(RED).status_code == 200
+
+
+def test_an_engine_error_is_the_image_s_own_and_a_broken_engine_is_replaced(start: Start) -> None:
+    service = start("--window-ms", "50").wait()
+    bad = service.predict(RED, colour(loaders.FAIL))
+    assert bad.status_code == 500
+    assert "this colour cannot be computed" in bad.json()["error"]["message"]
+    assert service.predict(colour(loaders.NAN)).status_code == 500
+    assert service.predict(RED).status_code == 200
+    assert service.state()["workers"]["restarts"] == 0
+    for _ in range(3):
+        assert service.predict(colour(loaders.FAIL)).status_code == 500
+    until(lambda: service.state()["workers"]["restarts"] == 1)
+    service.wait()
+    assert service.predict(RED).status_code == 200
+
+
+def test_two_workers_share_the_load_and_one_s_death_is_not_the_other_s(start: Start) -> None:
+    service = start("--workers", "2", "--max-batch", "1").wait()
+    until(lambda: service.state()["workers"]["ready"] == 2)
+    hold = service.hold()
+    with ThreadPoolExecutor(8) as threads:
+        flying = [threads.submit(service.predict, RED) for _ in range(8)]
+        queued(service, 8)
+        service.kill_worker()
+        until(lambda: sum(future.done() for future in flying) == 4)
+        hold.unlink()
+        counts = Counter(future.result().status_code for future in flying)
+    assert counts == {200: 4, 503: 4}
+    until(lambda: service.state()["workers"]["ready"] == 2)
+
+
+# --- reload --------------------------------------------------------------------------------------
+
+
+def hammer(service: Service, stop: threading.Event) -> Counter[tuple[int, str]]:
+    """Send requests one after the other; return how often each model gave each status."""
+    counts: Counter[tuple[int, str]] = Counter()
+    with httpx.Client(base_url=service.url, timeout=20) as client:
+        while not stop.is_set():
+            answer = client.post("/predict", json=base64_json(RED))
+            counts[answer.status_code, answer.json().get("model", {}).get("id", "")] += 1
+    return counts
+
+
+@pytest.mark.parametrize("how", ["SIGHUP", "--reload-model"])
+def test_a_newer_bundle_is_taken_without_dropping_a_request(start: Start, how: str) -> None:
+    options = [how] if how.startswith("--") else []
+    service = start(*options, bundle={"id": "old", "load_s": 0.3}).wait()
+    stop = threading.Event()
+    with ThreadPoolExecutor(4) as threads:
+        running: list[Future[Counter[tuple[int, str]]]] = [
+            threads.submit(hammer, service, stop) for _ in range(4)
+        ]
+        time.sleep(0.3)
+        names = ["cat", "dog", "cow", "owl"]
+        write_bundle(service.bundle, id="new", load_s=0.3, classes=names[:3])
+        if how == "SIGHUP":
+            service.process.send_signal(signal.SIGHUP)
+        until(lambda: service.client.get("/model").json()["id"] == "new")
+        time.sleep(0.3)
+        stop.set()
+        counts = sum((future.result() for future in running), Counter[tuple[int, str]]())
+    assert set(counts) == {(200, "old"), (200, "new")}
+    assert service.predict(RED).json()["predictions"][0]["label"] == "cat"
+    until(lambda: len(service.workers()) == 1)
+    maps = Path(f"/proc/{service.process.pid}/maps")
+    until(lambda: maps.read_text().count("memfd:pyflux-transfer") == 1)
+
+
+def test_a_request_in_flight_is_answered_by_the_model_that_admitted_it(start: Start) -> None:
+    service = start(bundle={"id": "old"}).wait()
+    hold = service.hold()
+    with ThreadPoolExecutor(1) as threads:
+        flying = threads.submit(service.predict, RED)
+        queued(service, 1)
+        write_bundle(service.bundle, id="new", classes=["a", "b", "c"])
+        service.process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert service.client.get("/model").json()["id"] == "old"  # the new one is held, too
+        hold.unlink()
+        assert flying.result().json()["predictions"][0]["label"] in ("red", "a")
+    until(lambda: service.client.get("/model").json()["id"] == "new")
+
+
+def test_a_bad_newer_bundle_leaves_the_old_one(start: Start, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("one\n")
+    service = start("--api-key-file", str(keys)).wait()
+    write_bundle(service.bundle, broken="cut short")
+    keys.write_text("")
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: "cut short" in service.state()["reason"])
+    assert service.state()["state"] == "ready"
+    allowed = {"X-API-Key": "one"}
+    answer = service.client.post("/predict", json=base64_json(RED), headers=allowed)
+    assert answer.status_code == 200
+    keys.write_text("two\n")
+    write_bundle(service.bundle, id="three")
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: service.client.get("/model", headers={"X-API-Key": "two"}).status_code == 200)
+    assert service.client.get("/model", headers=allowed).status_code == 401
+    until(lambda: service.state()["reason"] == "")
+
+
+def test_a_restart_that_finds_another_bundle_changes_over(start: Start) -> None:
+    service = start(bundle={"id": "old"}).wait()
+    write_bundle(service.bundle, id="new", classes=["x", "y", "z"])
+    service.kill_worker()
+    until(lambda: service.client.get("/model").json().get("id") == "new", 20)
+    service.wait()
+    assert service.predict(RED).json()["predictions"][0]["label"] == "x"
+
+
+# --- the end -------------------------------------------------------------------------------------
+
+
+def test_sigterm_answers_what_was_accepted_and_exits_0(start: Start) -> None:
+    service = start("--max-batch", "2").wait()
+    hold = service.hold()
+    with ThreadPoolExecutor(6) as threads:
+        accepted = [threads.submit(service.predict, RED) for _ in range(6)]
+        queued(service, 6)
+        worker = service.workers()[0]
+        service.terminate()
+        os.kill(worker.pid, signal.SIGTERM)  # managers signal the whole group
+        until(lambda: refused(service))
+        hold.unlink()
+        assert [future.result().status_code for future in accepted] == [200] * 6
+    assert service.process.wait(10) == 0
+    assert not worker.is_running()
+
+
+def refused(service: Service) -> bool:
+    try:
+        httpx.get(f"{service.url}/livez", timeout=1)
+    except httpx.TransportError:
+        return True
+    return False
+
+
+def test_the_grace_time_ends_even_when_the_worker_hangs(start: Start) -> None:
+    service = start("--grace-s", "1").wait()
+    with ThreadPoolExecutor(1) as threads:
+        victim = threads.submit(service.predict, colour(loaders.HANG))
+        queued(service, 1)
+        worker = service.workers()[0]
+        service.terminate()
+        assert victim.result().status_code == 503
+        assert victim.result().json()["error"]["message"] == "The service is ending."
+        assert service.process.wait(8) == 0
+    assert not worker.is_running()
+
+
+def test_ctrl_c_while_loading_ends_soon(start: Start) -> None:
+    service = start(bundle={"load_s": 30})
+    service.wait("installing")
+    worker = service.workers()[0]
+    began = time.monotonic()
+    service.process.send_signal(signal.SIGINT)
+    assert service.process.wait(5) == 0
+    assert time.monotonic() - began < 2
+    assert not worker.is_running()
+
+
+def test_the_worker_ends_when_the_web_process_is_killed(start: Start) -> None:
+    service = start().wait()
+    worker = service.workers()[0]
+    service.process.kill()
+    service.process.wait()
+    until(lambda: not worker.is_running() or worker.status() == "zombie", 5)
