@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pyflux_transfer import report
+from pyflux_transfer import cli_serve, cli_setup, report
 from pyflux_transfer.engines.base import Precision
 from pyflux_transfer.errors import InputError, PyFluxTransferError
 
@@ -254,6 +254,10 @@ def demo(
     from pyflux_transfer.demo import run
 
     run(folder, engine)
+
+
+cli_setup.register(app)
+cli_serve.register(app)
 
 
 def main() -> None:

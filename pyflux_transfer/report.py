@@ -21,6 +21,7 @@ from rich.text import Text
 
 from pyflux_transfer.catalog import MODELS
 from pyflux_transfer.data.dataset import Skipped
+from pyflux_transfer.doctor import Check
 from pyflux_transfer.engines.base import Network, Shape
 from pyflux_transfer.metrics import Evaluation
 from pyflux_transfer.predict import Prediction
@@ -168,6 +169,15 @@ def models(out: Console = console) -> None:
 
 def _span(stages: Sequence[str]) -> str:
     return f"{stages[0]}, {stages[1]} … {stages[-2]}, {stages[-1]}"
+
+
+def checks(rows: Sequence[Check], out: Console = console) -> None:
+    """Print what the doctor found, a remedy under each missing part."""
+    table = Table("", "part", "found")
+    for row in rows:
+        remedy = f"\n→ {row.remedy}" if row.remedy else ""
+        table.add_row("[green]✓[/]" if row.ok else "[red]✗[/]", row.name, row.value + remedy)
+    out.print(table)
 
 
 def cache(entries: Sequence[Entry], folder: str, out: Console = console) -> None:
