@@ -157,18 +157,24 @@ def _confusion(found: Evaluation) -> Table:
 
 def models(out: Console = console) -> None:
     """Print the catalog."""
-    table = Table("architecture", "stages to cut at", "flux", "ImageNet weights", "licence")
+    table = Table()
+    table.add_column("architecture", no_wrap=True)
     table.add_column("parameters", justify="right")
+    table.add_column("cut at", no_wrap=True)
+    table.add_column("ImageNet weights", overflow="fold")
     for row in MODELS.values():
         source = row.weights.package or row.weights.url.rsplit("/", 1)[-1]
-        made = "Metalhead" if row.metalhead else "Flux layers"
-        cells = (row.name, _span(row.stages), made, source, row.weights.licence)
-        table.add_row(*cells, f"{row.parameters:,}")
+        weights = f"{source} ({row.weights.licence})"
+        table.add_row(row.name, f"{row.parameters:,}", _span(row.stages), weights)
     out.print(table)
 
 
 def _span(stages: Sequence[str]) -> str:
-    return f"{stages[0]}, {stages[1]} … {stages[-2]}, {stages[-1]}"
+    """Shorten stem, stage1, stage2, … stageN, head to its first, numbered and last names."""
+    first, *_, last, head = stages
+    numbered = next(stage for stage in stages if stage.endswith("1"))
+    names = [numbered + "…" + last.lstrip("abcdefghijklmnopqrstuvwxyz"), head]
+    return ", ".join(names if first == numbered else [first, *names])
 
 
 def checks(rows: Sequence[Check], out: Console = console) -> None:
