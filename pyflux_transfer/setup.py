@@ -196,7 +196,7 @@ def _resolved(gpu: bool) -> Generator[str, None, tuple[str, str]]:
     env = {"PYTHON_JULIAPKG_PROJECT": str(home)}
     command = [sys.executable, "-u", "-c", _RESOLVE, json.dumps(packages)]
     last: list[str] = []
-    for line in _lines(command, env, "resolving the Julia packages"):
+    for line in _lines(command, env, "Resolving the Julia packages"):
         if line.startswith("ready "):
             last = json.loads(line.removeprefix("ready "))
         else:
@@ -218,7 +218,7 @@ def _smoke(julia: Julia) -> Generator[str, None, dict[str, str]]:
         trial = Path(folder) / "config.json"
         register(julia, trial)
         command = [sys.executable, "-u", "-c", _SMOKE]
-        for line in _lines(command, {"PYFLUX_CONFIG": str(trial)}, "the trial run"):
+        for line in _lines(command, {"PYFLUX_CONFIG": str(trial)}, "The trial run"):
             if line.startswith("report "):
                 rows = json.loads(line.removeprefix("report "))
                 report = dict(row.split("\t") for row in rows)
@@ -257,7 +257,7 @@ def _lines(command: Sequence[str], env: Mapping[str, str], what: str) -> Iterato
         process.wait()
         process.stdout.close()
     if status:
-        raise EngineError(f"{what.capitalize()} failed (exit {status}): " + _reason(seen))
+        raise EngineError(f"{what} failed (exit {status}): " + _reason(seen))
 
 
 def _reason(lines: Sequence[str]) -> str:
