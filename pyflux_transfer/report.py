@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -90,7 +91,7 @@ def outcome(run: Run) -> Iterator[str]:
 def summary(network: Network, side: int, out: Console = console) -> None:
     """Print the table of units for one image of `side` × `side` pixels."""
     shapes = network.trace((1, 3, side, side))
-    table = Table("#", "stage", "unit", "kind", "input", "output", title=network.engine)
+    table = Table("#", "stage", "unit", "kind", "input", "output", box=box.SIMPLE)
     table.add_column("parameters", justify="right")
     table.add_column("trained")
     for index, (unit, shape) in enumerate(zip(network.units, shapes, strict=True)):
@@ -119,7 +120,7 @@ def _shape(shape: Shape) -> str:
 
 def predictions(answers: Iterable[Prediction | Skipped], out: Console = console) -> None:
     """Print a table of images and their labels; unreadable ones are left to the caller."""
-    table = Table("image", "label", "probability", "then")
+    table = Table("image", "label", "probability", "then", box=box.SIMPLE)
     for answer in answers:
         if isinstance(answer, Prediction):
             rest = ", ".join(f"{label} {p:.1%}" for label, p in answer.top[1:])
@@ -134,7 +135,7 @@ def evaluation(found: Evaluation, out: Console = console) -> None:
         f"{found.balanced_accuracy:.1%}  log loss {found.log_loss:.4f}  "
         f"calibration error {found.ece:.3f}"
     )
-    table = Table("class")
+    table = Table("class", box=box.SIMPLE)
     for name in ("precision", "recall", "F1", "images"):
         table.add_column(name, justify="right")
     for row in found.classes:
@@ -146,7 +147,7 @@ def evaluation(found: Evaluation, out: Console = console) -> None:
 
 
 def _confusion(found: Evaluation) -> Table:
-    table = Table("is ↓  called →", title="confusion")
+    table = Table("is ↓  called →", title="confusion", box=box.SIMPLE)
     for row in found.classes:
         table.add_column(row.label, justify="right")
     for index, (score, counts) in enumerate(zip(found.classes, found.confusion, strict=True)):
@@ -157,14 +158,13 @@ def _confusion(found: Evaluation) -> Table:
 
 def models(out: Console = console) -> None:
     """Print the catalog."""
-    table = Table()
+    table = Table(box=box.SIMPLE)
     table.add_column("architecture", no_wrap=True)
     table.add_column("parameters", justify="right")
     table.add_column("cut at", no_wrap=True)
-    table.add_column("ImageNet weights", overflow="fold")
+    table.add_column("ImageNet weights")
     for row in MODELS.values():
-        source = row.weights.package or row.weights.url.rsplit("/", 1)[-1]
-        weights = f"{source} ({row.weights.licence})"
+        weights = f"{row.weights.package or 'torchvision'} ({row.weights.licence})"
         table.add_row(row.name, f"{row.parameters:,}", _span(row.stages), weights)
     out.print(table)
 
@@ -179,7 +179,7 @@ def _span(stages: Sequence[str]) -> str:
 
 def checks(rows: Sequence[Check], out: Console = console) -> None:
     """Print what the doctor found, a remedy under each missing part."""
-    table = Table("", "part", "found")
+    table = Table("", "part", "found", box=box.SIMPLE)
     for row in rows:
         remedy = f"\n→ {row.remedy}" if row.remedy else ""
         table.add_row("[green]✓[/]" if row.ok else "[red]✗[/]", row.name, row.value + remedy)
@@ -188,10 +188,10 @@ def checks(rows: Sequence[Check], out: Console = console) -> None:
 
 def cache(entries: Sequence[Entry], folder: str, out: Console = console) -> None:
     """Print the feature stores, the one used longest ago first."""
-    table = Table("store", "feature shape", "images", "size", "last used", title=folder)
+    table = Table("store", "feature shape", "images", "size", "last used", box=box.SIMPLE)
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         size = f"{entry.size_bytes / 2**20:,.1f} MiB"
         table.add_row(entry.name, "×".join(map(str, entry.shape)), str(entry.rows), size, used)
     out.print(table)
-    out.print(f"{sum(entry.size_bytes for entry in entries) / 2**20:,.1f} MiB in all")
+    out.print(f"{sum(entry.size_bytes for entry in entries) / 2**20:,.1f} MiB in {folder}")
