@@ -26,6 +26,7 @@ from pyflux_transfer.engines.base import (
     check_state,
     tail_stages,
 )
+from pyflux_transfer.engines.shapes import trace
 from pyflux_transfer.engines.start import start as random_start
 from pyflux_transfer.engines.torch_fast import FastRunner, agrees, has_bf16
 from pyflux_transfer.engines.torch_models import TrainRunner, block, forward, parameters
@@ -95,15 +96,7 @@ class TorchNetwork:
 
     def trace(self, shape: Shape) -> list[UnitShapes]:
         """Return each unit's shapes for an input of this shape; nothing is computed."""
-        meta = {n: torch.empty(s, device="meta") for n, s in tensors(self.units).items()}
-        runner = TrainRunner(meta)
-        x = torch.empty(shape, device="meta")
-        shapes = []
-        for one in self._blocks:
-            y = forward(runner, [one], x)
-            shapes.append(UnitShapes(tuple(x.shape), tuple(y.shape)))
-            x = y
-        return shapes
+        return trace(self.units, shape)
 
     def cut_at(self, cut: int) -> None:
         """Move the boundary to before unit `cut`; copies no weight, drops the optimizer's state."""
@@ -120,7 +113,7 @@ class TorchNetwork:
     def embed(self, images: Array) -> Array:
         """Run the trunk in evaluation mode; with a cut of 0 the images are the features."""
         check_images(images)
-        return images if self.cut == 0 else self._evaluate(images, 0, self.cut)
+        return self._evaluate(images, 0, self.cut)
 
     def logits(self, x: Array) -> Array:
         """Run the tail in evaluation mode on what `embed` returned."""
@@ -231,6 +224,8 @@ class TorchNetwork:
             value.requires_grad_(name in tail)
 
     def _evaluate(self, x: Array, start: int, stop: int) -> Array:
+        if start == stop:
+            return x
         result = self._evaluation.run(self._blocks[start:stop], self._tensor(x))
         return np.asarray(result.cpu().numpy(), np.float32)
 

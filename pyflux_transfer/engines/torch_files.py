@@ -54,7 +54,8 @@ def _array(value: torch.Tensor) -> NDArray[Any]:
 def main(source: str, target: str) -> int:
     """Convert `source` to an .npz at `target`; a failure's message goes to stderr."""
     try:
-        np.savez(target, **read(source))
+        arrays: dict[str, Any] = dict(read(source))
+        np.savez(target, **arrays)
     except PyFluxTransferError as error:
         print(error, file=sys.stderr)
         return error.exit_status

@@ -1,0 +1,107 @@
+"""Every architecture against its published definition, written independently."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pyflux_transfer.catalog import MODELS
+from pyflux_transfer.engines.base import Array, Plan, State
+from pyflux_transfer.engines.torch import TorchNetwork, build
+from pyflux_transfer.engines.torch_models import TrainRunner, forward, same_padding
+from pyflux_transfer.units import Layer
+from pyflux_transfer.weights import _lite0_names
+from tests.engines.reference import reference
+
+torch.set_num_threads(1)  # see test_torch.py
+
+BIG = ("vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet152",
+       "wide_resnet50_2", "wide_resnet101_2", "resnext101_32x8d")  # fmt: skip
+SIDE = {"efficientnet_lite0": 224, "alexnet": 72}  # its padding is fixed ahead; 64 is too tame
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] if n in BIG else []) for n in MODELS]
+
+
+def images(name: str, count: int = 2) -> Array:
+    side = SIDE.get(name, 64)
+    return np.random.default_rng(1).standard_normal((count, 3, side, side), dtype=np.float32)
+
+
+def random_state(name: str) -> State:
+    """Random weights, BatchNorm statistics among them; big tensors repeat a random stretch."""
+    generator = np.random.default_rng(0)
+    layers = [layer for unit in MODELS[name].units for layer in unit.layers]
+    return {
+        tensor: _random(layer, tensor.rsplit(".", 1)[1], shape, generator)
+        for layer in layers
+        for tensor, shape in layer.tensors.items()
+    }
+
+
+def _random(
+    layer: Layer, leaf: str, shape: tuple[int, ...], generator: np.random.Generator
+) -> Array:
+    if layer.op == "norm" and leaf in ("weight", "running_var"):
+        return generator.uniform(0.5, 1.5, shape).astype(np.float32)
+    count = min(int(np.prod(shape)), 30_011)
+    values = np.resize(generator.standard_normal(count, dtype=np.float32), shape)
+    scale = np.sqrt(2 / np.prod(shape[1:])) if leaf == "weight" else 0.1
+    return np.ascontiguousarray(values * np.float32(scale))
+
+
+def published_names(name: str) -> dict[str, str]:
+    """Name in the published definition → name in the catalog."""
+    counted = [n for n in reference(name).state_dict() if not n.endswith("num_batches_tracked")]
+    ours = _lite0_names(MODELS[name].units) if name == "efficientnet_lite0" else {}
+    renamed = [n.rsplit(".", 1) for n in counted]
+    return {
+        n: f"{ours.get(layer, layer)}.{leaf}"
+        for n, (layer, leaf) in zip(counted, renamed, strict=True)
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_names_and_shapes_are_the_published_ones(name: str) -> None:
+    theirs = reference(name).state_dict()
+    ours = {n: s for unit in MODELS[name].units for n, s in unit.tensors.items()}
+    assert {o: tuple(theirs[n].shape) for n, o in published_names(name).items()} == ours
+
+
+def logits_of_reference(name: str, state: State, x: Array) -> Array:
+    network = reference(name)
+    named = {n: torch.from_numpy(state[o]) for n, o in published_names(name).items()}
+    counters = {n: torch.tensor(0) for n in network.state_dict() if n.endswith("tracked")}
+    network.load_state_dict({**named, **counters}, assign=True)
+    with torch.inference_mode():
+        result: Array = network(torch.from_numpy(x)).numpy()
+    return result
+
+
+def loaded(name: str, state: State) -> TorchNetwork:
+    network = build(Plan(MODELS[name], seed=None))
+    network.load_state(state)
+    return network
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_equal_the_published_definition(name: str) -> None:
+    state, x = random_state(name), images(name)
+    expected = logits_of_reference(name, state, x)
+    network = loaded(name, state)
+    assert expected.std() > 1e-3
+    bound = 1e-5 * float(np.abs(expected).max())
+    np.testing.assert_allclose(network.logits(network.embed(x)), expected, rtol=0, atol=bound)
+    with torch.inference_mode():  # the steps that training runs
+        plain = forward(TrainRunner(network.tensors), network._blocks, torch.from_numpy(x))
+    np.testing.assert_allclose(plain.numpy(), expected, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "expected"),
+    [(224, 3, 2, (0, 1)), (225, 3, 2, (1, 1)), (56, 5, 2, (1, 2)), (7, 5, 1, (2, 2)),
+     (1, 1, 2, (0, 0))],
+)  # fmt: skip
+def test_same_padding_is_tensorflows(
+    size: int, kernel: int, stride: int, expected: tuple[int, int]
+) -> None:
+    assert same_padding(size, kernel, stride) == expected
