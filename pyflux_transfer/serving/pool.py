@@ -262,7 +262,9 @@ class Deployment:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        self.ring = None  # frees the memory now, not when cycles are collected
+        # Frees the memory now, not when cycles (the tasks' tracebacks) are collected.
+        self._keepers.clear()
+        self.ring = None
         os.close(self.memory)
 
 

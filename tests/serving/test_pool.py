@@ -1,0 +1,207 @@
+"""The pool inside this process, with real workers: places, leases, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from pyflux_transfer.engines.base import Array
+from pyflux_transfer.serving.metrics import Metrics
+from pyflux_transfer.serving.pool import Plan, Pool
+from pyflux_transfer.serving.problems import Problem
+from pyflux_transfer.serving.process import Command
+from tests.serving import loaders
+from tests.serving.harness import write_bundle
+
+SLOTS = 6
+Test = Callable[[Pool, ThreadPoolExecutor], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[Test], None]:
+    """Run a coroutine with a pool whose worker is ready."""
+    bundle = write_bundle(tmp_path / "fake.json")
+
+    async def main(test: Test) -> None:
+        command = Command(loaders.NAME, bundle, {}, SLOTS, 4, 0.005, -1)
+        pool = Pool(Plan(command, ({},), 5.0, 30.0), Metrics())
+        await pool.current.settled.wait()
+        with ThreadPoolExecutor(2) as threads:
+            try:
+                await test(pool, threads)
+            finally:
+                await pool.close(1.0)
+
+    return lambda test: asyncio.run(main(test))
+
+
+def picture(value: float) -> Array:
+    return np.full((3, 8, 8), value, np.float32)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async def poll() -> None:
+        while not condition():
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(poll(), 10)
+
+
+def soon() -> float:
+    return time.monotonic() + 5
+
+
+async def send(pool: Pool, threads: ThreadPoolExecutor, *values: float) -> Array:
+    with pool.admit(len(values)) as lease:
+        work = [lease.fill(i, threads, lambda v=v: picture(v)) for i, v in enumerate(values)]
+        await asyncio.gather(*work)
+        rows, _ = await lease.submit(soon())
+        return rows
+
+
+def test_rows_come_back_in_the_order_of_the_places(run: Callable[[Test], None]) -> None:
+    async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
+        for _ in range(20):
+            rows = await send(pool, threads, 0.1, 0.5, 0.9)
+            images = np.stack([picture(v) for v in (0.1, 0.5, 0.9)])
+            assert np.allclose(rows, loaders.expected(images))
+        assert pool.current.taken == 0
+        assert pool.current.ring is not None
+        assert pool.current.ring.coming == 0
+
+    run(test)
+
+
+def test_a_full_pool_refuses_and_counts_right(run: Callable[[Test], None]) -> None:
+    async def test(pool: Pool, _: ThreadPoolExecutor) -> None:
+        ring = pool.current.ring
+        assert ring is not None
+        with pool.admit(4):
+            assert ring.coming == 4
+            with pytest.raises(Problem, match="4 of 6 places are taken, 3 are needed"):
+                pool.admit(3)
+        assert (pool.current.taken, ring.coming) == (0, 0)
+        with pool.admit(SLOTS):
+            pass
+
+    run(test)
+
+
+def test_a_thread_keeps_its_slot_when_the_request_is_gone(run: Callable[[Test], None]) -> None:
+    async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
+        gate, entered = threading.Event(), threading.Event()
+
+        def slow() -> Array:
+            entered.set()
+            gate.wait()
+            return picture(0.5)
+
+        with pool.admit(2) as lease:
+            decoding = lease.fill(0, threads, slow)
+            await until(entered.is_set)
+            decoding.cancel()
+        assert pool.current.taken == 1
+        gate.set()
+        await until(lambda: pool.current.taken == 0)
+
+    run(test)
+
+
+def test_a_cancelled_request_frees_its_slots_when_the_worker_is_done(
+    run: Callable[[Test], None],
+) -> None:
+    async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
+        hold = Path(f"{pool.current.plan.command.path}.hold")
+        hold.touch()
+        first = asyncio.create_task(send(pool, threads, 0.1))
+        await until(lambda: any(worker.in_work for worker in pool.current.ready))
+        second = asyncio.create_task(send(pool, threads, 0.2, 0.3))
+        await until(lambda: sum(len(worker.in_work) for worker in pool.current.ready) == 3)
+        for task in (first, second):
+            task.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+        assert pool.current.taken == 3  # the worker may still read them
+        hold.unlink()
+        await until(lambda: pool.current.taken == 0)
+        assert np.allclose(await send(pool, threads, 0.7), loaders.expected(picture(0.7)[None]))
+
+    run(test)
+
+
+def test_death_before_during_and_after_submission(run: Callable[[Test], None]) -> None:
+    async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
+        async def during(act: Callable[[], Awaitable[Any]]) -> str:
+            with pytest.raises(Problem) as caught:
+                await act()
+            return caught.value.code
+
+        async def killed_while_decoding() -> None:
+            with pool.admit(1) as lease:
+                pool.current.ready[0].kill("by the test")
+                await lease.fill(0, threads, lambda: picture(0.5))
+                await lease.submit(soon())
+
+        async def killed_after_submission() -> None:
+            with pool.admit(1) as lease:
+                await lease.fill(0, threads, lambda: picture(0.5))
+                answer = lease.submit(soon())
+                pool.current.ready[0].kill("by the test")
+                await answer
+
+        async def killed_before() -> None:
+            pool.current.ready[0].kill("by the test")
+            await send(pool, threads, 0.5)
+
+        cases = ((killed_while_decoding, "worker_lost"), (killed_after_submission, "worker_lost"))
+        for act, code in (*cases, (killed_before, "no_worker")):
+            assert await during(act) == code
+            await until(lambda: pool.current.ready)
+            assert pool.current.taken == 0
+            await send(pool, threads, 0.5)
+        assert pool.current.ring is not None
+        assert pool.current.ring.coming == 0
+
+    run(test)
+
+
+def maps() -> int:
+    return Path("/proc/self/maps").read_text().count("memfd:pyflux-transfer")
+
+
+def test_reloads_and_the_end_free_memory_descriptors_and_processes(
+    run: Callable[[Test], None],
+) -> None:
+    gc.collect()  # what earlier tests left
+    me = psutil.Process()
+    before = (maps(), me.num_fds(), len(me.children()))
+
+    async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
+        await send(pool, threads, 0.5)
+        files = me.num_fds()
+        gc.disable()  # nothing may hang on the collection of cycles
+        try:
+            for _ in range(3):
+                old = pool.current
+                pool.reload()
+                await until(lambda old=old: pool.current is not old)
+                await send(pool, threads, 0.5)
+                await until(lambda: maps() == before[0] + 1)
+            await until(lambda: len(me.children()) == before[2] + 1)
+            del old
+            await until(lambda: me.num_fds() <= files)
+        finally:
+            gc.enable()
+
+    run(test)
+    gc.collect()
+    assert (maps(), me.num_fds(), len(me.children())) == before
