@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pyflux_transfer.catalog import Architecture, Preprocessing, architecture
-from pyflux_transfer.engines.base import Plan, State, check_state
+from pyflux_transfer.engines.base import Plan, State, check_cut, check_state
 from pyflux_transfer.errors import BundleError, InputError, StorageError, WeightsError
 from pyflux_transfer.head import Head
 
@@ -86,6 +86,11 @@ def read(path: str | Path) -> Bundle:
     """
     with _open(path) as file:
         bundle = _parse(path, file.metadata())
+        for name in file.keys():  # noqa: SIM118
+            if (kind := file.get_slice(name).get_dtype()) != "F32":
+                raise BundleError(
+                    f"{path} is damaged or was edited. Its tensor '{name}' is {kind}, not F32."
+                )
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
         check_state(state, Plan(bundle.row, bundle.head).units)
@@ -154,34 +159,33 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
         )
     try:
         row = json.loads(metadata[KEY])
-    except json.JSONDecodeError as error:
-        raise BundleError(f"{path}: the description is not JSON ({error}).") from None
-    if row.get("format") != FORMAT:
+        version = row["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path}: the description cannot be read ({error!r}).") from None
+    if version != FORMAT:
         raise BundleError(
-            f"{path} is a bundle of format {row.get('format')!r}; this version reads {FORMAT}. "
+            f"{path} is a bundle of format {version!r}; this version reads {FORMAT}. "
             "Upgrade pyflux-transfer, or save the bundle again with the version that made it."
         )
     if unknown := sorted(set(row) - _FIELDS):
         raise BundleError(f"{path}: unknown fields {unknown}. Upgrade pyflux-transfer.")
     try:
-        head = row["head"]
-        if head is not None:
-            head = Head(**{**head, "hidden": tuple(head["hidden"])})
-        preprocessing = Preprocessing.from_json(row["preprocessing"])
+        head = row["head"] and Head(**{**row["head"], "hidden": tuple(row["head"]["hidden"])})
         bundle = Bundle(
             row["architecture"],
             tuple(row["classes"]),
             head,
-            preprocessing,
+            Preprocessing.from_json(row["preprocessing"]),
             row["cut"],
             {},
-            row["info"],
+            dict(row["info"]),
         )
-        classes = Plan(bundle.row, head).classes
-    except (KeyError, TypeError, InputError) as error:
+        plan = Plan(bundle.row, head)
+        check_cut(bundle.cut, plan.units)
+    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
         raise BundleError(f"{path}: the description cannot be used ({error}).") from None
-    if len(bundle.classes) != classes:
-        raise BundleError(f"{path} names {len(bundle.classes)} classes for {classes} outputs.")
+    if len(bundle.classes) != plan.classes:
+        raise BundleError(f"{path} names {len(bundle.classes)} classes for {plan.classes} outputs.")
     return bundle
 
 

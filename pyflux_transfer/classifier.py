@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,17 +19,17 @@ from pyflux_transfer._version import __version__
 from pyflux_transfer.catalog import Preprocessing, architecture
 from pyflux_transfer.checkpoint import Bundle
 from pyflux_transfer.data.batches import batches
-from pyflux_transfer.data.dataset import Dataset, Sample, Skipped, Splits, scan, split
+from pyflux_transfer.data.dataset import Sample, Skipped, Splits
 from pyflux_transfer.data.decode import Source
 from pyflux_transfer.data.preprocess import load as load_image
 from pyflux_transfer.engines.base import Array, Network, Plan, Precision, State
 from pyflux_transfer.engines.start import start
-from pyflux_transfer.errors import ImageError, InputError
+from pyflux_transfer.errors import ImageError, InputError, WeightsError
 from pyflux_transfer.head import Head
 from pyflux_transfer.metrics import Evaluation, evaluate
 from pyflux_transfer.predict import Prediction
 from pyflux_transfer.slicing import Slice, chain_slice
-from pyflux_transfer.training import store
+from pyflux_transfer.training import sources, store
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.features import Cache, Item, extract
 from pyflux_transfer.training.options import Options
@@ -37,6 +38,8 @@ from pyflux_transfer.training.train import Job, Run, train
 from pyflux_transfer.units import Unit, resolve_cut
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from typing_extensions import Unpack
 
     from pyflux_transfer.training.options import OptionFields
@@ -55,15 +58,24 @@ def load(
 ) -> Classifier:
     """Load a network by its architecture's name, or a trained bundle by its path.
 
-    `weights` is "imagenet", a path to `.safetensors`, `.pth`, `.pt` or a bundle, or None for a
-    random start from `seed`; a bundle brings its own. `engine` is "auto", "flux" or "torch".
-    `precision` of the frozen trunk and of prediction is "fp32", "bf16", or "auto": bf16 where
-    the processor computes it and a check agrees. Raises InputError for an unknown architecture,
-    WeightsError or BundleError for a file that does not fit, EngineError where none can start.
+    `weights` is "imagenet", a path to `.safetensors`, `.pth`, `.pt`, or None for a random start
+    from `seed`; a bundle, given as either, brings its own, its classes and head. `engine` is
+    "auto", "flux" or "torch". `precision` of the frozen trunk and of prediction is "fp32", "bf16",
+    or "auto": bf16 where the processor computes it and a check agrees. Raises InputError for an
+    unknown architecture, WeightsError or BundleError for a file that does not fit, EngineError
+    where none can start.
     """
     if Path(name).suffix == ".safetensors":
         return _from_bundle(checkpoint.read(name), engine, device, precision)
     row = architecture(str(name))
+    if _is_bundle(weights):
+        bundle = checkpoint.read(weights)
+        if bundle.architecture != row.name:
+            raise WeightsError(
+                f"'{weights}' is a bundle of {bundle.architecture}, not of {row.name}. "
+                f"Give it as the network itself: load('{weights}')."
+            )
+        return _from_bundle(bundle, engine, device, precision)
     chosen, why = engines.choose(engine)
     plan = Plan(row, None, seed, precision, device)
     if weights is None:
@@ -74,6 +86,11 @@ def load(
     network.cut_at(resolve_cut(network.units, "head"))
     classes = tuple(f"imagenet {i}" for i in range(1000))
     return Classifier(network, plan, classes, row.preprocessing, why)
+
+
+def _is_bundle(weights: str | Path | None) -> TypeGuard[str | Path]:
+    given = weights is not None and Path(weights).suffix == ".safetensors"
+    return given and checkpoint.is_bundle(str(weights))
 
 
 def _weights(engine: str, plan: Plan, given: str | Path) -> State:
@@ -131,13 +148,21 @@ class Classifier:
         `hidden` → Dense(classes). `keep="hidden"` keeps the pretrained hidden Dense layers (VGG,
         AlexNet), `keep="classifier"` the whole old classifier, with one Dense behind it.
         """
+        if isinstance(classes, str):
+            raise InputError(f"classes must be a list of names, got the text {classes!r}.")
         names = tuple(str(name) for name in classes)
         if len(set(names)) != len(names):
             raise InputError(f"Class names must differ from each other, got {list(names)}.")
         head = Head(len(names), tuple(hidden), dropout, activation, keep)
         plan = replace(self.plan, head=head, seed=seed)
-        old = [unit for unit in self.units if keep or unit.stage != "head"]
+        full = self.plan.architecture.units
+        old = [u for u in self.units if u.stage != "head" or (keep and u in full)]
         fresh = [unit for unit in plan.units if unit not in old]
+        if keep and any(unit in full for unit in fresh):
+            raise InputError(
+                f"keep={keep!r} keeps the pretrained classifier, which this network has lost to "
+                "an earlier head. Load the architecture anew, or leave keep out."
+            )
         kept = {name for unit in plan.units if unit in old for name in unit.tensors}
         state = {name: value for name, value in self.network.state().items() if name in kept}
         network = engines.build(self.network.engine, replace(plan, seed=None))
@@ -168,11 +193,10 @@ class Classifier:
         on with it. Other options are the fields of `Options`. The best epoch's weights stay.
         """
         index = resolve_cut(self.units, cut)
-        rate = lr or (HEAD_RATE if self.units[index].stage == "head" else DEEPER_RATE)
-        phases = (Phase(index, _at_least_one(epochs), rate),)
-        return self._train(
-            data, valid, phases, Options.of(options), run_dir, resume, cache, watcher
-        )
+        usual = HEAD_RATE if self.units[index].stage == "head" else DEEPER_RATE
+        phases = (Phase(index, epochs, usual if lr is None else lr),)
+        chosen = Options.of(options, beside=Classifier.fit.__kwdefaults__)
+        return self._train(data, valid, phases, chosen, run_dir, resume, cache, watcher)
 
     def fine_tune(
         self,
@@ -196,9 +220,8 @@ class Classifier:
         the deeper phases. The rest is as in `fit`.
         """
         phases = gradual(self.units, freeze_epochs, epochs, lr, fine_lr, depth)
-        return self._train(
-            data, valid, phases, Options.of(options), run_dir, resume, cache, watcher
-        )
+        chosen = Options.of(options, beside=Classifier.fine_tune.__kwdefaults__)
+        return self._train(data, valid, phases, chosen, run_dir, resume, cache, watcher)
 
     def _train(
         self,
@@ -213,9 +236,16 @@ class Classifier:
     ) -> Run:
         if resume and run_dir is None:
             raise InputError("resume=True needs run_dir=, the folder of the run to go on with.")
+        self._refuse_imagenet()
         watcher = watcher or Silent()
         watcher.line(self.engine)
-        training, validation = self._datasets(data, valid, options)
+        training, validation = sources.divided(data, valid, self.classes, options)
+        watcher.line(
+            f"{len(training.samples)} images of {len(self.classes)} classes to train, "
+            f"{len(validation.samples) if validation else 0} to validate"
+        )
+        if options.precision not in (None, self.plan.precision):
+            self._compute_in(options.precision)
         job = Job(
             self.network, self.preprocessing, training, validation, phases, options,
             _cache(cache), Path(run_dir) if run_dir else None, resume,
@@ -229,21 +259,20 @@ class Classifier:
         }
         return run
 
-    def _datasets(
-        self, data: str | Path | Splits, valid: str | Path | float | None, options: Options
-    ) -> tuple[Dataset, Dataset | None]:
-        """Return training and validation images; both have this classifier's classes."""
-        splits = data if isinstance(data, Splits) else read(data, self.classes, options)
-        if splits.train.classes != self.classes:
+    def _compute_in(self, precision: Precision) -> None:
+        """Build the network anew with another precision and the same weights."""
+        plan = replace(self.plan, precision=precision)
+        network = engines.build(self.network.engine, replace(plan, seed=None))
+        network.load_state(self.network.state())
+        network.cut_at(self.network.cut)
+        self.network, self.plan = network, plan
+
+    def _refuse_imagenet(self) -> None:
+        if self.plan.head is None:
             raise InputError(
-                f"The data's classes {list(splits.train.classes)} are not the classifier's "
-                f"{list(self.classes)}. Make a head for them: net.with_head(classes)."
+                "This network still has its 1000 ImageNet classes. Give it a head for yours: "
+                "net.with_head(['ants', 'bees'])."
             )
-        if isinstance(valid, (str, Path)):
-            return splits.train, read(valid, self.classes, options).train
-        if splits.valid is not None or not valid:
-            return splits.train, splits.valid
-        return split(splits.train, valid, options.seed)
 
     def predict(
         self, images: Source | Sequence[Source], *, top: int = 3, batch_size: int = 16
@@ -263,41 +292,53 @@ class Classifier:
             answers.append(answer)
         return answers
 
-    def evaluate(self, data: str | Path, *, batch_size: int = 16) -> Evaluation:
+    def evaluate(
+        self, data: str | Path | Splits, *, batch_size: int = 16, watcher: Watcher | None = None
+    ) -> Evaluation:
         """Return accuracy, balanced accuracy, per-class scores, confusion, log loss and ECE.
 
         `data` is as in `fit`; of several splits the test images are taken, else the validation
-        images, else all.
+        images, else all. Images that cannot be read are named to the watcher and left out.
         """
-        options = Options(batch_size=batch_size)
-        splits = read(data, self.classes, options)
-        samples = (splits.test or splits.valid or splits.train).samples
-        load_one = partial(_load, preprocessing=self.preprocessing)
-        read_ahead = batches(load_one, samples, batch_size, workers=options.workers)
-        answered = [(predict.probabilities(self.network, x), y) for x, y in read_ahead]
-        answers, labels = (np.concatenate(parts) for parts in zip(*answered, strict=True))
-        return evaluate(answers, labels, self.classes)
+        self._refuse_imagenet()
+        options, watcher = Options(batch_size=batch_size), watcher or Silent()
+        *_, dataset = sources.parts(sources.read(data, self.classes, options))
+        for item in dataset.skipped:
+            watcher.line(f"skipped {item.path}: {item.reason}")
+        read = partial(_load, preprocessing=self.preprocessing)
+        answers, labels = [], []
+        with watcher.bar("evaluation", len(dataset.samples)) as advance:
+            for x, y in batches(read, dataset.samples, batch_size, workers=options.workers):
+                answers.append(predict.probabilities(self.network, x))
+                labels.append(y)
+                advance(len(y))
+        return evaluate(np.concatenate(answers), np.concatenate(labels), self.classes)
 
     def features(
         self,
-        data: str | Path,
+        data: str | Path | Splits,
         *,
         cut: int | str = "head",
         cache: bool | Cache = True,
         watcher: Watcher | None = None,
     ) -> tuple[Array, list[str], list[str]]:
-        """Return what the trunk before `cut` makes of the images (N, …), their labels and paths."""
-        options, dataset = Options(), read(data, None, Options()).train
+        """Return what the units before `cut` make of all images (N, …), their labels and paths."""
+        options = Options()
+        splits = sources.read(data, None, options)
+        samples = [sample for part in sources.parts(splits) for sample in part.samples]
+        cut_before = self.network.cut
         self.network.cut_at(resolve_cut(self.units, cut))
-        found = extract(
-            self.network, self.preprocessing, [Item(sample) for sample in dataset.samples],
-            partial(_load, preprocessing=self.preprocessing), _cache(cache),
-            batch_size=options.batch_size, workers=options.workers,
-            timer=Timer(), watcher=watcher or Silent(), title="features",
-        )  # fmt: skip
-        labels = [dataset.classes[sample.label] for sample in dataset.samples]
-        paths = [str(sample.path) for sample in dataset.samples]
-        return found.take(range(found.count)), labels, paths
+        try:
+            found = extract(
+                self.network, self.preprocessing, [Item(sample) for sample in samples],
+                partial(_load, preprocessing=self.preprocessing), _cache(cache),
+                batch_size=options.batch_size, workers=options.workers,
+                timer=Timer(), watcher=watcher or Silent(), title="features",
+            )  # fmt: skip
+        finally:
+            self.network.cut_at(cut_before)
+        labels = [splits.train.classes[sample.label] for sample in samples]
+        return found.take(range(found.count)), labels, [str(sample.path) for sample in samples]
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle (one `.safetensors` file) atomically and return its path."""
@@ -312,7 +353,7 @@ class Classifier:
             "versions": {
                 "pyflux-transfer": __version__,
                 "python": platform.python_version(),
-                engine: metadata.version({"flux": "juliacall"}.get(engine, engine)),
+                **_versions({"flux": "juliacall"}.get(engine, engine)),
             },
         }
         bundle = Bundle(
@@ -328,6 +369,13 @@ class Classifier:
         report.summary(self.network, self.preprocessing.crop)
 
 
+def _versions(package: str) -> dict[str, str]:
+    """Return the installed version of a package; an engine need not come in one."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return {package: metadata.version(package)}
+    return {}
+
+
 def _load(item: Sample | Item, preprocessing: Preprocessing) -> Array:
     sample = item.sample if isinstance(item, Item) else item
     return load_image(sample.path, preprocessing)
@@ -337,31 +385,4 @@ def _cache(given: bool | Cache) -> Cache:
     """Return where features are kept: the user's cache folder for True, nowhere for False."""
     if isinstance(given, Cache):
         return given
-    return Cache(store.cache_folder() / "features" if given else None)
-
-
-def _at_least_one(epochs: int) -> int:
-    if epochs < 1:
-        raise InputError(f"epochs must be at least 1, got {epochs}.")
-    return epochs
-
-
-def read(source: str | Path, classes: Sequence[str] | None, options: Options) -> Splits:
-    """Scan a dataset; images seen to be readable in an earlier run are not decoded again."""
-    folder = store.cache_folder()
-    known = store.readable(folder)
-    splits = scan(
-        source,
-        classes=classes,
-        known_good=known,
-        workers=options.workers,
-        max_pixels=options.max_pixels,
-    )
-    found = {
-        sample.digest
-        for part in (splits.train, splits.valid, splits.test)
-        if part
-        for sample in part.samples
-    }
-    store.remember_readable(folder, sorted(found - known))
-    return splits
+    return Cache(store.features_folder() if given else None)

@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyflux_transfer.errors import InputError, StorageError
 from pyflux_transfer.training.callbacks import Record
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def drawable(path: Path) -> None:
+    """Refuse a file that cannot be drawn into, before there is something to draw."""
+    kinds = sorted(_figure().canvas.get_supported_filetypes())
+    if path.suffix[1:].lower() not in kinds:
+        raise InputError(f"A plot's name must end in .{', .'.join(kinds)}, got '{path}'.")
+
 
 def history(records: Sequence[Record], path: Path) -> Path:
     """Draw losses and accuracy over the epochs into an image file (.png, .svg, .pdf)."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError(
-            "A plot needs matplotlib. Install it: pip install 'pyflux-transfer[plot]'."
-        ) from None
+    drawable(path)
+    figure = _figure()
     epochs = [record.epoch for record in records]
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     loss.plot(epochs, [record.train_loss for record in records], marker="o", label="training")
     if records[0].valid_loss is not None:
@@ -34,9 +40,19 @@ def history(records: Sequence[Record], path: Path) -> Path:
         accuracy.axvline(start - 0.5, color="grey", linestyle=":")
     try:
         figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise StorageError(f"Cannot draw into {path}: {error}.") from error
+    except OSError as error:
+        raise StorageError(f"Cannot draw into '{path}': {error.strerror}.") from error
     return path
+
+
+def _figure() -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError(
+            "A plot needs matplotlib. Install it: pip install 'pyflux-transfer[plot]'."
+        ) from None
+    return Figure(figsize=(8, 3.2), layout="constrained")
 
 
 def _phase_starts(records: Sequence[Record]) -> list[int]:

@@ -15,6 +15,7 @@ from pyflux_transfer.checkpoint import Bundle
 from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.data.decode import MAX_PIXELS, Source
+from pyflux_transfer.data.listing import files
 from pyflux_transfer.data.preprocess import load
 from pyflux_transfer.engines.base import Array, Network, Plan, Precision
 from pyflux_transfer.errors import ImageError, InputError
@@ -88,12 +89,12 @@ def sources(given: Source | Sequence[Source]) -> list[tuple[str, Source]]:
     if isinstance(given, (str, Path)):
         path = Path(given)
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-            if not files:
-                raise InputError(f"The folder {path} holds no file.")
-            return [(str(file), file) for file in files]
+            found = files(path)
+            if not found:
+                raise InputError(f"The folder '{path}' holds no file.")
+            return [(str(file), file) for file in found]
         if not path.exists():
-            raise InputError(f"No such file: {path}.")
+            raise InputError(f"No such file: '{path}'.")
         return [(str(path), path)]
     if isinstance(given, np.ndarray) and given.ndim == 4:
         return [(f"image {i}", image) for i, image in enumerate(given)]
@@ -121,9 +122,11 @@ def predict(
     `given` is as in `sources`, or preprocessed images (N, 3, H, W) float32. Decoding runs in
     `workers` threads ahead of the network.
     """
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}.")
     if isinstance(given, np.ndarray) and given.dtype == np.float32 and given.ndim == 4:
         for start in range(0, len(given), batch_size):
-            images = given[start : start + batch_size]
+            images = np.ascontiguousarray(given[start : start + batch_size])
             names = [f"image {start + i}" for i in range(len(images))]
             yield from rank(names, probabilities(network, images), classes, top)
         return

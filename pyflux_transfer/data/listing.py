@@ -70,7 +70,7 @@ def _list_classes(folder: Path) -> list[Entry]:
         raise DataError(
             f"'{folder}' holds no folders. Put the images of each class into a folder of its own."
         )
-    entries = [Entry(path, name) for name, place in classes.items() for path in _files(place)]
+    entries = [Entry(path, name) for name, place in classes.items() for path in files(place)]
     filled = {entry.name for entry in entries}
     if not filled:
         raise DataError(f"The folders in '{folder}' hold no images.")
@@ -89,7 +89,8 @@ def _folders(folder: Path) -> dict[str, Path]:
     }
 
 
-def _files(folder: Path) -> list[Path]:
+def files(folder: Path) -> list[Path]:
+    """Return the files in a folder and the folders in it, sorted; hidden ones are left out."""
     found = []
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

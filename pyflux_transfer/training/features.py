@@ -11,14 +11,16 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from filelock import Timeout
 from numpy.typing import NDArray
 
+from pyflux_transfer._version import __version__
 from pyflux_transfer.catalog import Preprocessing
 from pyflux_transfer.data.batches import batches
 from pyflux_transfer.data.dataset import Sample
@@ -88,6 +90,7 @@ def trunk_tensors(network: Network) -> dict[str, Array]:
 def trunk_key(network: Network, preprocessing: Preprocessing) -> str:
     """Return the store's name: a digest of all that decides the trunk's output."""
     made_by = {
+        "version": __version__,  # another may decode or compute otherwise
         "units": [f"{u.name}:{u.kind}:{u.options}" for u in network.units[: network.cut]],
         "weights": fingerprint(trunk_tensors(network)),
         "preprocessing": preprocessing.to_json(),
@@ -121,7 +124,9 @@ def extract(
     if network.cut:
         shape = network.trace((1, 3, side, side))[network.cut - 1].output[1:]
     keys = [item.key for item in items]
-    with _writable(network, preprocessing, cache, shape, len(items)) as store:
+    with contextlib.ExitStack() as stack:
+        place = _place(stack, cache, network, preprocessing, shape, keys, watcher)
+        store = Store(place, shape)
         first = {key: i for i, key in enumerate(keys) if key not in store.index}
         missing = [items[i] for i in first.values()]
         kept = len(items) - len(missing)
@@ -134,7 +139,8 @@ def extract(
                 for images, _ in timer.waiting("decode", labelled):
                     with timer.measure("trunk"):
                         rows = network.embed(images)
-                    store.append([next(done) for _ in rows], rows)
+                    with timer.measure("cache"):
+                        store.append([next(done) for _ in rows], rows)
                     advance(len(rows))
         with timer.measure("cache"):
             return _held(store, keys, cache)
@@ -153,19 +159,34 @@ def _held(store: Store, keys: list[bytes], cache: Cache) -> Features:
     return Features(store.shape, len(keys), lambda indices: rows[np.asarray(indices, np.intp)])
 
 
-@contextlib.contextmanager
-def _writable(
-    network: Network, preprocessing: Preprocessing, cache: Cache, shape: Shape, count: int
-) -> Iterator[Store]:
-    """Open the store between runs; a temporary one where there is none, no room, or it is taken."""
-    needed = count * (4 * math.prod(shape) + stores.KEY_BYTES)
+def _place(
+    stack: contextlib.ExitStack,
+    cache: Cache,
+    network: Network,
+    preprocessing: Preprocessing,
+    shape: Shape,
+    keys: list[bytes],
+    watcher: Watcher,
+) -> Path:
+    """Return the store's folder, locked; a temporary one where none is kept, free, or has room."""
     if cache.folder is not None:
         name = trunk_key(network, preprocessing)
-        if stores.make_room(cache.folder, needed, cache.disk_bytes, keep=name):
-            cache.folder.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(Timeout), stores.lock(cache.folder / name).acquire(timeout=0):
-                yield Store(cache.folder / name, shape)
-                return
+        try:
+            if _has_room(cache.folder, name, cache.disk_bytes, shape, set(keys)):
+                cache.folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(stores.lock(cache.folder / name).acquire(timeout=0))
+                return cache.folder / name
+        except Timeout:
+            watcher.line("the feature cache is in use by another run: features are not kept")
+        except OSError as error:
+            watcher.line(f"the feature cache cannot be used ({error}): features are not kept")
     # The open files keep the rows readable after the folder is gone.
-    with tempfile.TemporaryDirectory(prefix="pyflux-features-") as folder:
-        yield Store(Path(folder), shape)
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyflux-features-")))
+
+
+def _has_room(folder: Path, name: str, limit_bytes: int, shape: Shape, keys: set[bytes]) -> bool:
+    """Make room for the rows the store lacks, if need be by giving up those of other images."""
+    row = 4 * math.prod(shape) + stores.KEY_BYTES
+    missing = len(keys - stores.stored(folder / name))
+    room = partial(stores.make_room, folder, limit_bytes=limit_bytes)
+    return room(missing * row, keep=name) or room(len(keys) * row)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from pyflux_transfer.data import augment
 from pyflux_transfer.data.decode import MAX_PIXELS
-from pyflux_transfer.engines.base import Array, Labels, Update
+from pyflux_transfer.engines.base import Array, Labels, Precision, Update
 from pyflux_transfer.errors import InputError, lookup
 from pyflux_transfer.training.schedule import SCHEDULES
 
 SOLVERS = ("steps", "lbfgs")
+_LEAST = {"batch_size": 1, "views": 0, "workers": 1, "max_pixels": 1, "seed": 0}
 
 
 class OptionFields(TypedDict, total=False):
@@ -32,6 +35,7 @@ class OptionFields(TypedDict, total=False):
     seed: int
     patience: int | None
     freeze_bn: bool
+    precision: Precision | None
     solver: str
     workers: int
     max_pixels: int
@@ -45,9 +49,11 @@ class Options:
     augmentations ("none", "light", "strong", "flip,crop" …); with `views=k` each image is
     augmented k times in all and its features are cached, with 0 it is augmented anew each epoch.
     `class_weights` is None, "auto" (inverse frequency) or {class: weight}. `patience` stops after
-    so many epochs without a better validation. `solver="lbfgs"` trains a linear head to the
-    optimum of its loss plus weight_decay/2·‖W‖². `workers` threads decode images, of
-    which none may have more than `max_pixels`.
+    so many epochs without a better validation, in fine-tuning the phase. `freeze_bn` keeps
+    BatchNorm in the trained part as it is. `precision` of the frozen trunk changes the network's,
+    None keeps it. `solver="lbfgs"` trains a linear head to the optimum of its loss plus
+    weight_decay/2·‖W‖². `workers` threads decode images, of which none may have more than
+    `max_pixels`.
     """
 
     optimizer: str = "adamw"
@@ -63,6 +69,7 @@ class Options:
     seed: int = 0
     patience: int | None = None
     freeze_bn: bool = False
+    precision: Precision | None = None
     solver: str = "steps"
     workers: int = 2
     max_pixels: int = MAX_PIXELS
@@ -71,26 +78,39 @@ class Options:
         lookup(SCHEDULES, self.schedule, "schedule")
         lookup(dict.fromkeys(SOLVERS), self.solver, "solver")
         self.update()  # validates its own fields
-        for name, least in (
-            ("batch_size", 1),
-            ("views", 0),
-            ("workers", 1),
-            ("max_pixels", 1),
-            ("seed", 0),
-        ):
+        augmented = bool(augment.names(self.augment))
+        for name, least in _LEAST.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
-                raise InputError(f"{name} must be a whole number of at least {least}, got {value}.")
+                raise InputError(
+                    f"{name} must be a whole number of at least {least}, got {value!r}."
+                )
         if not 0 < self.lr_decay <= 1:
             raise InputError(f"lr_decay must be in (0, 1], got {self.lr_decay}.")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum must be in [0, 1), got {self.momentum}.")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"patience must be at least 1 or None, got {self.patience}.")
+        if self.views and not augmented:
+            raise InputError(
+                f"views={self.views} needs an augmentation, got augment={self.augment!r}. "
+                "Use augment='light', or views=0."
+            )
+        if self.solver == "lbfgs" and augmented and not self.views:
+            raise InputError(
+                f"solver='lbfgs' needs features that are kept, augment={self.augment!r} makes new "
+                "ones each epoch. Use augment='none', or add views=4."
+            )
 
     @classmethod
-    def of(cls, changes: Mapping[str, Any]) -> Options:
-        """Return the defaults with `changes`; an unknown name is answered with the nearest."""
+    def of(cls, changes: Mapping[str, Any], beside: Iterable[str] | None = None) -> Options:
+        """Return the defaults with `changes`; an unknown name is answered with the nearest.
+
+        `beside` names what may be given beside options, and so may have been meant.
+        """
+        known = dict.fromkeys([*cls.__dataclass_fields__, *(beside or ())])
         for name in changes:
-            lookup(cls.__dataclass_fields__, name, "option")
+            lookup(known, name, "option")
         return cls(**changes)
 
     def update(self) -> Update:
@@ -105,11 +125,13 @@ class Options:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data, as bundles and run folders keep it."""
-        row = asdict(self)
-        if not isinstance(self.augment, str):
-            row["augment"] = ",".join(self.augment)
-        return row
+        """Return plain data, as bundles and run folders keep it; augmentations by their names."""
+        weights = self.class_weights
+        return {
+            **asdict(replace(self, class_weights=None)),
+            "augment": ",".join(augment.names(self.augment)) or "none",
+            "class_weights": dict(weights) if isinstance(weights, Mapping) else weights,
+        }
 
 
 def class_weights(
@@ -127,6 +149,6 @@ def class_weights(
         raise InputError(
             f"class_weights must name every class once: {sorted(classes)}, got {sorted(option)}."
         )
-    if min(option.values()) <= 0:
-        raise InputError(f"class_weights must be positive, got {dict(option)}.")
+    if not all(0 < weight < math.inf for weight in option.values()):
+        raise InputError(f"class_weights must be positive numbers, got {dict(option)}.")
     return np.asarray([option[name] for name in classes], np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,12 @@ class Phase:
     cut: int
     epochs: int
     lr: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.epochs, int) or self.epochs < 1:
+            raise InputError(f"epochs must be a whole number of at least 1, got {self.epochs!r}.")
+        if not 0 < self.lr < math.inf:
+            raise InputError(f"The learning rate must be positive, got {self.lr}.")
 
 
 def gradual(

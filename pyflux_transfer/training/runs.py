@@ -13,6 +13,7 @@ from pyflux_transfer.errors import InputError
 from pyflux_transfer.training.callbacks import Record
 
 FILE = "last.safetensors"
+FORMAT = 1
 _KEY = "pyflux_transfer_run"
 
 
@@ -26,7 +27,6 @@ class Snapshot:
 
     setting: dict[str, Any]
     records: tuple[Record, ...]
-    best_epoch: int
     tail: State
     best: State
     optimizer: State
@@ -37,9 +37,9 @@ def write(folder: Path, snapshot: Snapshot) -> None:
     parts = {"tail": snapshot.tail, "best": snapshot.best, "optimizer": snapshot.optimizer}
     tensors = {f"{part}/{name}": v for part, state in parts.items() for name, v in state.items()}
     row = {
+        "format": FORMAT,
         "setting": snapshot.setting,
         "records": [record.to_json() for record in snapshot.records],
-        "best_epoch": snapshot.best_epoch,
     }
     write_tensors(folder / FILE, tensors, {_KEY: json.dumps(row)})
 
@@ -56,13 +56,18 @@ def read(folder: Path, setting: dict[str, Any]) -> Snapshot | None:
     if _KEY not in metadata:
         raise InputError(f"{path} is no run of this program. Choose another run folder.")
     row = json.loads(metadata[_KEY])
+    if row.get("format") != FORMAT:
+        raise InputError(
+            f"{path} was written by another version of pyflux-transfer. Go on with that one, or "
+            "start in another folder."
+        )
     _same(row["setting"], json.loads(json.dumps(setting)), folder)
     parts: dict[str, State] = {"tail": {}, "best": {}, "optimizer": {}}
     for full, value in tensors.items():
         part, name = full.split("/", 1)
         parts[part][name] = value
     records = tuple(Record(**record) for record in row["records"])
-    return Snapshot(row["setting"], records, row["best_epoch"], **parts)
+    return Snapshot(row["setting"], records, **parts)
 
 
 def refuse_existing(folder: Path) -> None:
@@ -75,9 +80,23 @@ def refuse_existing(folder: Path) -> None:
 
 
 def _same(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
+    before, now = _flat(old), _flat(new)
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
             raise InputError(
-                f"The run in {folder} was made with {name}={old.get(name)!r}, now it is "
-                f"{new.get(name)!r}. Resume with the same setting, or start in another folder."
+                f"The run in {folder} was made with {name}={before.get(name)!r}, now it is "
+                f"{now.get(name)!r}. Resume with the same setting, or start in another folder."
             )
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Name the entries of inner mappings and lists, so that a difference is one value."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, list):
+            value = {str(i): item for i, item in enumerate(value, start=1)}
+        if isinstance(value, dict):
+            flat |= {f"{name} {inner}": item for inner, item in _flat(value).items()}
+        else:
+            flat[name] = value
+    return flat

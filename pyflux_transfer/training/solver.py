@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pyflux_transfer.engines.base import Array, Labels, Network, State
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.training.features import Features
+from pyflux_transfer.units import Unit
 
 Doubles = NDArray[np.float64]
 
@@ -24,13 +27,13 @@ def solve(
     """Minimise cross-entropy + decay/2·‖W‖² over the head's weight and bias with L-BFGS.
 
     The problem is convex (multinomial logistic regression), so neither a learning rate nor a
-    number of epochs is needed. Starts from zero, computes in float64, writes the result into the
-    network. Returns the mean loss and the count of iterations.
+    number of epochs is needed. Starts from zero, computes in float64 on all features at once,
+    writes the result into the network. Returns the cross-entropy and the count of iterations.
     Source: Liu & Nocedal 1989, as in scipy.optimize.
     """
     from scipy.optimize import minimize  # slow to import
 
-    name = _only_dense(network)
+    name = only_dense(network.units[network.cut :])
     x = features.take(range(features.count)).reshape(features.count, -1).astype(np.float64)
     # Features of unit spread make the steps of all directions alike; undone below.
     mean, scale = x.mean(axis=0), x.std() or 1.0
@@ -38,38 +41,47 @@ def solve(
     classes, width = network.units[-1].layers[0].shape
     target = _targets(labels, classes, smoothing, weights)
 
+    norm = decay / scale**2  # ‖W‖² is that of the weight on unscaled features
+
+    def split(flat: Doubles) -> tuple[Doubles, Doubles]:
+        return flat[: classes * width].reshape(classes, width), flat[classes * width :]
+
     def loss(flat: Doubles) -> tuple[float, Doubles]:
-        weight, bias = flat[: classes * width].reshape(classes, width), flat[classes * width :]
+        weight, bias = split(flat)
         logits = x @ weight.T + bias
         logits -= logits.max(axis=1, keepdims=True)
         logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         delta = np.exp(logs) * target.sum(axis=1, keepdims=True) - target
-        norm = decay / scale**2  # ‖W‖² is that of the weight on unscaled features
         value = -(target * logs).sum() + 0.5 * norm * (weight**2).sum()
         gradient = np.concatenate([(delta.T @ x + norm * weight).ravel(), delta.sum(axis=0)])
         return float(value), gradient
 
     start = np.zeros(classes * (width + 1))
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000})
-    weight = found.x[: classes * width].reshape(classes, width) / scale
-    bias = found.x[classes * width :] - weight @ mean
+    found = minimize(
+        loss, start, jac=True, method="L-BFGS-B",
+        options={"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-7},
+    )  # fmt: skip
+    weight, bias = split(found.x)
+    entropy = found.fun - 0.5 * norm * (weight**2).sum()
+    weight = weight / scale
     state: State = network.state()
     state[f"{name}.weight"] = weight.astype(np.float32)
-    state[f"{name}.bias"] = bias.astype(np.float32)
+    state[f"{name}.bias"] = (bias - weight @ mean).astype(np.float32)
     network.load_state(state)
-    return float(found.fun), int(found.nit)
+    return float(entropy), int(found.nit)
 
 
-def _only_dense(network: Network) -> str:
-    """Return the name of the tail's only layer, or refuse."""
-    layers = [layer for unit in network.units[network.cut :] for layer in unit.layers]
-    if len(layers) != 1 or layers[0].op != "dense":
+def only_dense(tail: Sequence[Unit]) -> str:
+    """Return the name of the Dense layer that is all that trains and computes in a tail."""
+    computing = [unit for unit in tail if unit.kind != "dropout"]
+    if [unit.kind for unit in computing] != ["dense"]:
+        names = [unit.name for unit in computing]
+        held = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         raise InputError(
-            "solver='lbfgs' trains a head of one Dense layer on a frozen trunk; here the tail "
-            f"holds {[layer.name for layer in layers]}. Use cut='head' without hidden=, "
-            "or solver='steps'."
+            "solver='lbfgs' trains one Dense layer on kept features; the part that trains here "
+            f"holds {held}. Use cut='head' without hidden layers, or solver='steps'."
         )
-    return layers[0].name
+    return computing[0].layers[0].name
 
 
 def _targets(labels: Labels, classes: int, smoothing: float, weights: Array | None) -> Doubles:

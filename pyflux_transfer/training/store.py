@@ -1,8 +1,8 @@
 """Features on disk: fixed-size rows by key, kept between runs within a size limit.
 
-A store is a folder: `meta.json` (the row's shape), `rows.f32` (rows one after another) and
-`keys.bin` (their 32-byte keys in the same order). Both only grow, rows before keys, so a crash
-leaves at most rows without a key, which the next opening cuts off.
+A store is a folder: `meta.json` (the row's shape; its time is that of the last use), `rows.f32`
+(rows one after another) and `keys.bin` (their 32-byte keys in the same order). Both only grow,
+rows before keys, so a crash leaves at most rows without a key, which the next opening cuts off.
 """
 
 from __future__ import annotations
@@ -12,26 +12,28 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+import weakref
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import numpy as np
-import platformdirs
 from filelock import FileLock, Timeout
 
 from pyflux_transfer.engines.base import Array, Shape
 from pyflux_transfer.errors import StorageError
+from pyflux_transfer.weights import cache_folder
 
 KEY_BYTES = 32
 DISK_BYTES = 10 * 2**30
+_META, _ROWS, _KEYS = "meta.json", "rows.f32", "keys.bin"
+_READABLE = "readable.bin"
 
 
-def cache_folder() -> Path:
-    """Return the user's cache folder; the environment variable PYFLUX_CACHE overrides it."""
-    given = os.environ.get("PYFLUX_CACHE")
-    return Path(given) if given else platformdirs.user_cache_path("pyflux-transfer")
+def features_folder() -> Path:
+    """Return where stores are kept between runs, in the user's cache folder."""
+    return cache_folder() / "features"
 
 
 class Store:
@@ -40,28 +42,26 @@ class Store:
     def __init__(self, folder: Path, shape: Shape) -> None:
         self.shape = shape
         self._row_bytes = 4 * math.prod(shape)
-        self._rows: IO[bytes]
-        self._keys: IO[bytes]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "meta.json").write_text(json.dumps({"shape": shape}), "utf-8")
-            self._rows = (folder / "rows.f32").open("a+b", buffering=0)
-            self._keys = (folder / "keys.bin").open("a+b", buffering=0)
+            (folder / _META).write_text(json.dumps({"shape": shape}), "utf-8")
+            self._rows = _open(folder / _ROWS)
+            self._keys = _open(folder / _KEYS)
+            self.close = weakref.finalize(self, _close, self._rows, self._keys)
             self.index = self._recover()
         except OSError as error:
             raise StorageError(
                 f"Cannot use the feature cache in {folder}: {error}. "
-                "Set PYFLUX_CACHE to another folder, or pass cache=False."
+                "Set PYFLUX_CACHE to another folder, or pass cache=False (--no-cache)."
             ) from error
 
     def _recover(self) -> dict[bytes, int]:
         """Read the keys, and cut both files to the rows that are whole."""
-        self._keys.seek(0)
-        data = self._keys.read()
-        count = min(len(data) // KEY_BYTES, self._rows.seek(0, os.SEEK_END) // self._row_bytes)
+        keys = _split(self._keys.read())
+        count = min(len(keys), self._rows.seek(0, os.SEEK_END) // self._row_bytes)
         self._rows.truncate(count * self._row_bytes)
         self._keys.truncate(count * KEY_BYTES)
-        return {data[i * KEY_BYTES : (i + 1) * KEY_BYTES]: i for i in range(count)}
+        return {key: i for i, key in enumerate(keys[:count])}
 
     def append(self, keys: Sequence[bytes], rows: Array) -> None:
         """Add rows; a full disk raises StorageError and loses none that were there."""
@@ -71,7 +71,7 @@ class Store:
         except OSError as error:
             raise StorageError(
                 f"Cannot write to the feature cache: {error}. Free some space "
-                "(pyflux-transfer cache --clear), or pass cache=False."
+                "(pyflux-transfer cache --clear), or pass cache=False (--no-cache)."
             ) from error
         self.index.update({key: len(self.index) + i for i, key in enumerate(keys)})
 
@@ -84,19 +84,48 @@ class Store:
         for row, key in zip(out.reshape(len(keys), -1), keys, strict=True):
             self._rows.seek(self.index[key] * self._row_bytes)
             if self._rows.readinto(row.data.cast("B")) != self._row_bytes:  # type: ignore[attr-defined]
-                raise StorageError("The feature cache was changed by another program. Clear it.")
+                raise StorageError(
+                    "The feature cache was changed by another program. Clear it: "
+                    "pyflux-transfer cache --clear."
+                )
         return out
 
-    def close(self) -> None:
-        """Close the files."""
-        self._rows.close()
-        self._keys.close()
+
+def _open(path: Path) -> BinaryIO:
+    """Open to read anywhere and append, without a buffer; the position is at the start."""
+    file = path.open("a+b", buffering=0)
+    file.seek(0)
+    return file
 
 
-def _write(file: IO[bytes], data: memoryview) -> None:
+def _close(*files: BinaryIO) -> None:
+    for file in files:
+        file.close()
+
+
+def _write(file: BinaryIO, data: memoryview) -> None:
     """Write all of it: a raw file may take less at once than it is given."""
     while data:
         data = data[file.write(data) :]
+
+
+def _split(data: bytes) -> list[bytes]:
+    """Return the whole keys in the data."""
+    end = len(data) - len(data) % KEY_BYTES
+    return [data[i : i + KEY_BYTES] for i in range(0, end, KEY_BYTES)]
+
+
+def stored(folder: Path) -> set[bytes]:
+    """Return the keys in a store, or none, without opening it for writing."""
+    return set(_split(_content(folder / _KEYS)))
+
+
+def _content(path: Path) -> bytes:
+    """Return what a file holds; nothing where it is not there, or no longer."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 @dataclass(frozen=True)
@@ -111,17 +140,21 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """List the stores, the one used longest ago first."""
+    """List the stores, the one used longest ago first; what a crash has left of one is empty."""
     found = []
-    for path in folder.glob("*/meta.json"):
-        files = [path.parent / "rows.f32", path.parent / "keys.bin"]
-        if not all(file.exists() for file in files):
-            continue
-        shape = tuple(json.loads(path.read_text("utf-8"))["shape"])
-        sizes = [file.stat().st_size for file in files]
-        used = path.stat().st_mtime
-        found.append(Entry(path.parent.name, shape, sizes[1] // KEY_BYTES, sum(sizes), used))
+    for meta in folder.glob(f"*/{_META}"):
+        with contextlib.suppress(FileNotFoundError):  # deleted by another process meanwhile
+            sizes = [meta.with_name(name).stat().st_size for name in (_ROWS, _KEYS)]
+            count, used = sizes[1] // KEY_BYTES, meta.stat().st_mtime
+            found.append(Entry(meta.parent.name, _shape(meta), count, sum(sizes), used))
     return sorted(found, key=lambda entry: entry.used)
+
+
+def _shape(meta: Path) -> Shape:
+    try:
+        return tuple(json.loads(_content(meta))["shape"])
+    except (ValueError, KeyError, TypeError):  # the disk was full, or the machine stopped
+        return ()
 
 
 def make_room(folder: Path, needed_bytes: int, limit_bytes: int, keep: str = "") -> bool:
@@ -129,9 +162,10 @@ def make_room(folder: Path, needed_bytes: int, limit_bytes: int, keep: str = "")
 
     Stores that another process is writing, and `keep`, stay.
     """
-    if needed_bytes > limit_bytes:
-        return False
     rows = entries(folder)
+    fixed = sum(entry.size_bytes for entry in rows if entry.name == keep)
+    if fixed + needed_bytes > limit_bytes:
+        return False
     total = sum(entry.size_bytes for entry in rows)
     for entry in rows:
         if total + needed_bytes <= limit_bytes:
@@ -143,7 +177,7 @@ def make_room(folder: Path, needed_bytes: int, limit_bytes: int, keep: str = "")
 
 def clear(folder: Path) -> int:
     """Delete all stores that nobody is writing; return the bytes freed."""
-    (folder / "readable.bin").unlink(missing_ok=True)
+    (folder / _READABLE).unlink(missing_ok=True)
     return sum(entry.size_bytes for entry in entries(folder) if _delete(folder / entry.name))
 
 
@@ -163,14 +197,14 @@ def _delete(folder: Path) -> bool:
 
 def readable(folder: Path) -> set[str]:
     """Return the content digests of images that were seen to decode."""
-    file = folder / "readable.bin"
-    data = file.read_bytes() if file.exists() else b""
-    return {data[i : i + KEY_BYTES].hex() for i in range(0, len(data), KEY_BYTES)}
+    return {key.hex() for key in _split(_content(folder / _READABLE))}
 
 
-def remember_readable(folder: Path, digests: Sequence[str]) -> None:
+def remember_readable(folder: Path, digests: Collection[str]) -> None:
     """Add content digests of images that were seen to decode; losing this file costs only time."""
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "readable.bin").open("ab") as file:
+        with (folder / _READABLE).open("ab") as file:
+            if rest := file.tell() % KEY_BYTES:  # a full disk has cut the last one short
+                file.truncate(file.tell() - rest)
             file.write(b"".join(bytes.fromhex(digest) for digest in digests))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,20 +13,20 @@ from typing import Any, Literal
 import numpy as np
 
 from pyflux_transfer.catalog import Preprocessing
-from pyflux_transfer.data.augment import augmenter
 from pyflux_transfer.data.dataset import Dataset, Skipped, duplicates
-from pyflux_transfer.data.decode import decode
-from pyflux_transfer.data.preprocess import load
-from pyflux_transfer.engines.base import Array, Labels, Network, State
-from pyflux_transfer.errors import TrainingError
+from pyflux_transfer.engines.base import Array, Network, State
+from pyflux_transfer.errors import InputError
 from pyflux_transfer.training import loop, runs
 from pyflux_transfer.training.callbacks import Record, Timer, Watcher
-from pyflux_transfer.training.features import Cache, Features, Item, extract, fingerprint
+from pyflux_transfer.training.examples import Cached, Maker, labels_of
+from pyflux_transfer.training.features import Cache, fingerprint
 from pyflux_transfer.training.options import Options, class_weights
 from pyflux_transfer.training.plan import Phase
-from pyflux_transfer.training.solver import solve
+from pyflux_transfer.training.solver import only_dense, solve
 
 Stopped = Literal["finished", "early", "interrupted"]
+# What a resumed run may change, since it changes no result.
+_FREE = {"workers", "max_pixels", "precision"}
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,29 @@ class Job:
     folder: Path | None = None
     resume: bool = False
 
+    def __post_init__(self) -> None:
+        if self.options.patience is not None and self.valid is None:
+            raise InputError(
+                f"patience={self.options.patience} needs validation images, there are none. "
+                "Give some with valid=, or leave patience out."
+            )
+        if self.options.solver == "lbfgs":
+            for phase in self.phases:
+                only_dense(self.network.units[phase.cut :])
+
     @property
     def deepest(self) -> int:
         """The lowest cut of all phases: what lies before it never changes."""
         return min(phase.cut for phase in self.phases)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases."""
+        return sum(self.length(phase) for phase in self.phases)
+
+    def length(self, phase: Phase) -> int:
+        """Epochs of a phase; the solver that goes straight to the optimum takes one."""
+        return 1 if self.options.solver == "lbfgs" else phase.epochs
 
     def setting(self) -> dict[str, Any]:
         """Describe what must be equal for a resumed run to equal an uninterrupted one."""
@@ -76,7 +95,7 @@ class Job:
         state = self.network.state()
         return {
             "phases": [asdict(phase) for phase in self.phases],
-            "options": {k: v for k, v in self.options.to_json().items() if k != "workers"},
+            "options": {k: v for k, v in self.options.to_json().items() if k not in _FREE},
             "classes": list(self.train.classes),
             "images": _digest(self.train, self.valid),
             "preprocessing": self.preprocessing.to_json(),
@@ -89,8 +108,8 @@ class Job:
 def train(job: Job, watcher: Watcher) -> Run:
     """Train, keep the best weights in the network, and return what happened.
 
-    Ctrl-C after the first epoch ends the run like early stopping does. Where a loss is not a
-    number the best weights so far are put back before TrainingError is raised.
+    Ctrl-C after the first epoch ends the run like early stopping does. A run that ends before,
+    or with an error, leaves the best weights there were: at first those it began with.
     """
     same = tuple(duplicates(job.train, job.valid)) if job.valid else ()
     if same:
@@ -99,21 +118,18 @@ def train(job: Job, watcher: Watcher) -> Run:
             f"validation: {same[0][0]} = {same[0][1]}" + (" …" if len(same) > 1 else "")
         )
     progress = _Progress(job)
-    stopped: Stopped = "finished"
+    interrupted = False
     try:
         for record in _records(job, progress, watcher):
-            watcher.epoch(record, sum(phase.epochs for phase in job.phases))
-            if _impatient(progress, job.options.patience):
-                stopped = "early"
-                break
+            watcher.epoch(record, job.epochs)
     except KeyboardInterrupt:
         if not progress.records:
             raise
-        stopped = "interrupted"
-    except TrainingError:
+        interrupted = True
+    finally:
         progress.restore_best()
-        raise
-    progress.restore_best()
+    short = len(progress.records) < job.epochs
+    stopped: Stopped = "interrupted" if interrupted else "early" if short else "finished"
     skipped = (*job.train.skipped, *(job.valid.skipped if job.valid else ()))
     seconds = dict(progress.timer.seconds)
     return Run(tuple(progress.records), progress.best, seconds, skipped, same, stopped)
@@ -127,7 +143,7 @@ class _Progress:
         self.timer = Timer()
         self.records: list[Record] = []
         self.optimizer: State | None = None  # of the phase a resumed run stopped in
-        self._best: State = {}
+        self._best = job.network.state(job.deepest)
         self._setting = job.setting() if job.folder else {}
         if job.folder and job.resume:
             self._resume(job.folder)
@@ -151,59 +167,71 @@ class _Progress:
 
     def add(self, record: Record) -> None:
         """Take a finished epoch; keep its weights if it is the best, and write the snapshot."""
-        self.records.append(record)
-        network, deepest = self.job.network, self.job.deepest
-        tail = network.state(deepest)
-        if self.best is record:
+        network = self.job.network
+        tail = network.state(self.job.deepest)
+        if not self.records or record.score > self.best.score:
             self._best = tail
+        self.records.append(record)
         if self.job.folder:
             optimizer = network.optimizer_state()
-            best = self.best.epoch
             snapshot = runs.Snapshot(
-                self._setting, tuple(self.records), best, tail, self._best, optimizer
+                self._setting, tuple(self.records), tail, self._best, optimizer
             )
             runs.write(self.job.folder, snapshot)
 
     def restore_best(self) -> None:
         """Put the best weights into the network."""
-        if self._best:
-            network = self.job.network
-            network.load_state({**network.state(), **self._best})
+        network = self.job.network
+        network.load_state({**network.state(), **self._best})
+
+    def done(self, phase: int) -> int:
+        """Epochs of a phase that are behind us."""
+        return sum(record.phase == phase for record in self.records)
+
+    def over(self, phase: int, epochs: int) -> bool:
+        """Tell whether a phase has had its epochs, or `patience` of them brought nothing better."""
+        patience = self.job.options.patience
+        if self.done(phase) >= epochs:
+            return True
+        if patience is None or not self.records:
+            return False
+        best = self.best.epoch
+        return sum(r.phase == phase and r.epoch > best for r in self.records) >= patience
 
 
 def _records(job: Job, progress: _Progress, watcher: Watcher) -> Iterator[Record]:
     """Run the phases that are not behind us, recording each epoch before it is passed on."""
     before = 0
     for number, phase in enumerate(job.phases, start=1):
-        done = sum(record.phase == number for record in progress.records)
-        if done < _length(job, phase):
-            job.network.cut_at(phase.cut)
-            job.network.prepare(job.options.update())
-            if done and progress.optimizer is not None:
-                job.network.load_optimizer_state(progress.optimizer)
-            for record in _run(job, phase, number, before, done, progress.timer, watcher):
+        epochs = job.length(phase)
+        if not progress.over(number, epochs):
+            for record in _phase(job, phase, number, before, progress, watcher):
                 progress.add(record)
                 yield record
-        before += _length(job, phase)
+                if progress.over(number, epochs):
+                    break
+        before += epochs
 
 
-def _length(job: Job, phase: Phase) -> int:
-    return 1 if job.options.solver == "lbfgs" else phase.epochs
-
-
-def _run(
-    job: Job, phase: Phase, number: int, before: int, done: int, timer: Timer, watcher: Watcher
+def _phase(
+    job: Job, phase: Phase, number: int, before: int, progress: _Progress, watcher: Watcher
 ) -> Iterator[Record]:
     """Prepare the examples of one phase and train on them."""
-    options, network = job.options, job.network
-    weights = class_weights(options.class_weights, _labels(job.train), job.train.classes)
+    options, network, timer = job.options, job.network, progress.timer
+    done = progress.done(number)
+    network.cut_at(phase.cut)
+    network.prepare(options.update())
+    if done and progress.optimizer is not None:
+        network.load_optimizer_state(progress.optimizer)
+    weights = class_weights(options.class_weights, labels_of(job.train), job.train.classes)
+    maker = Maker(network, job.preprocessing, options, job.cache, timer, watcher)
     validate: loop.Validate = _no_validation
     if job.valid:
-        valid = _features(job, _plain(job.valid), timer, watcher, "validation features")
-        validate = partial(loop.validate, network, valid, _labels(job.valid), options.batch_size)
-
-    examples = _examples(job, timer, watcher)
+        features, labels = maker.validation(job.valid), labels_of(job.valid)
+        validate = partial(loop.validate, network, features, labels, options.batch_size)
+    examples = maker.training(job.train)
     if options.solver == "lbfgs":
+        assert isinstance(examples, Cached)  # Options sees to it
         yield _solve(job, examples, validate, weights, timer, number, before)
         return
     yield from loop.run_phase(
@@ -214,96 +242,29 @@ def _run(
 
 def _solve(
     job: Job,
-    examples: loop.Examples,
+    examples: Cached,
     validate: loop.Validate,
     weights: Array | None,
     timer: Timer,
     number: int,
     before: int,
 ) -> Record:
-    if not isinstance(examples, loop.Cached):
-        raise TrainingError(
-            "solver='lbfgs' needs features that are kept. Use augment='none', or views=k."
-        )
     options, start = job.options, timer.seconds["tail"]
     with timer.measure("tail"):
         loss, _ = solve(
             job.network, examples.features, np.repeat(examples.labels, examples.views),
             decay=options.weight_decay, smoothing=options.label_smoothing, weights=weights,
         )  # fmt: skip
-    valid_loss, accuracy = validate() or (None, None)
+    with timer.measure("validation"):
+        valid_loss, accuracy = validate() or (None, None)
     seconds = timer.seconds["tail"] - start
     return Record(number, before + 1, loss, valid_loss, accuracy, 0.0, seconds)
-
-
-def _examples(job: Job, timer: Timer, watcher: Watcher) -> loop.Examples:
-    """Choose between kept features and live augmentation."""
-    options = job.options
-    augment = augmenter(options.augment, job.preprocessing)
-    if augment is None:
-        features = _features(job, _plain(job.train), timer, watcher, "training features")
-        return loop.Cached(features, _labels(job.train), options)
-
-    def read(item: Item, rng: np.random.Generator) -> Array:
-        image = decode(
-            item.sample.path,
-            max_pixels=options.max_pixels,
-            background=job.preprocessing.background,
-            shorter_side=job.preprocessing.resize,
-        )
-        return augment(image, rng)
-
-    if not options.views:
-        return loop.Live(_plain(job.train), read, job.network, options, timer)
-    spec = options.to_json()["augment"]
-    items = [
-        Item(sample, f"{spec}:{options.seed}:{view}")
-        for sample in job.train.samples
-        for view in range(options.views)
-    ]
-
-    def read_view(item: Item) -> Array:
-        return read(item, np.random.default_rng(np.frombuffer(item.key, np.uint32)))
-
-    features = _features(job, items, timer, watcher, "augmented features", read_view)
-    return loop.Cached(features, _labels(job.train), options)
-
-
-def _features(
-    job: Job,
-    items: Sequence[Item],
-    timer: Timer,
-    watcher: Watcher,
-    title: str,
-    read: Callable[[Item], Array] | None = None,
-) -> Features:
-    def plain(item: Item) -> Array:
-        return load(item.sample.path, job.preprocessing, max_pixels=job.options.max_pixels)
-
-    return extract(
-        job.network, job.preprocessing, items, read or plain, job.cache,
-        batch_size=job.options.batch_size, workers=job.options.workers,
-        timer=timer, watcher=watcher, title=title,
-    )  # fmt: skip
 
 
 def _no_validation() -> None:
     return None
 
 
-def _plain(dataset: Dataset) -> list[Item]:
-    return [Item(sample) for sample in dataset.samples]
-
-
-def _labels(dataset: Dataset) -> Labels:
-    return np.array([sample.label for sample in dataset.samples], np.int64)
-
-
 def _digest(*datasets: Dataset | None) -> str:
     rows = [[(s.digest, s.label) for s in dataset.samples] for dataset in datasets if dataset]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def _impatient(progress: _Progress, patience: int | None) -> bool:
-    """Tell whether `patience` epochs have brought nothing better."""
-    return patience is not None and progress.records[-1].epoch - progress.best.epoch >= patience

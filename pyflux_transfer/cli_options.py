@@ -1,0 +1,42 @@
+"""Arguments and options that several commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyflux_transfer.engines.base import Precision
+from pyflux_transfer.errors import InputError
+
+Data = Annotated[Path, typer.Argument(help="Folder with one folder a class, or a CSV.")]
+BundleArgument = Annotated[Path, typer.Argument(help="A saved bundle (.safetensors).")]
+Arch = Annotated[str, typer.Option(help="Architecture (see `models`), or a bundle to go on with.")]
+WeightsOption = Annotated[str, typer.Option(help="imagenet, a file, or none.")]
+BatchSize = Annotated[int, typer.Option(help="Images at once.")]
+EngineOption = Annotated[str, typer.Option(help="auto, flux or torch.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Of the frozen trunk and prediction.")]
+
+
+def none(text: str) -> str | None:
+    """Return None for the word none."""
+    return None if text == "none" else text
+
+
+def cut(text: str) -> int | str:
+    """Return a unit's index, or a stage's name."""
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def validation(text: str) -> str | float | None:
+    """Return a share, a folder or table that is there, or None."""
+    try:
+        return float(text) or None
+    except ValueError:
+        if none(text) and not Path(text).exists():
+            raise InputError(
+                f"'{text}' does not exist. --valid takes a folder, a table, a share such as 0.2, "
+                "or none."
+            ) from None
+        return none(text)
