@@ -29,8 +29,10 @@ def run(folder: Path, engine: str) -> None:
     watcher.line("\n1. Feature extraction: the trunk is frozen, only the new head trains")
     first = model.fit(train, epochs=25, lr=1e-2, watcher=watcher)
     before = model.evaluate(test).accuracy
-    watcher.line("\n2. Fine-tuning: the last stages train too")
-    second = model.fit(train, cut="block7", epochs=5, lr=1e-3, watcher=watcher)
+    watcher.line("\n2. Fine-tuning: the last stage trains too")
+    second = model.fit(
+        train, cut="block8", epochs=5, lr=1e-4, lr_decay=1.0, freeze_bn=True, watcher=watcher
+    )
     after = model.evaluate(test)
 
     bundle = model.save(folder / "digits.safetensors")
