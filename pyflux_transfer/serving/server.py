@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from pyflux_transfer.errors import ServiceError
+from pyflux_transfer.errors import InputError, ServiceError
 from pyflux_transfer.serving import logs
 from pyflux_transfer.serving.app import create_app
 from pyflux_transfer.serving.problems import Problem
@@ -117,7 +117,7 @@ _END = (signal.SIGINT, signal.SIGTERM)
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status: 0 after a drain.
 
-    Raises InputError for an API key file without keys, ServiceError where the system lacks what
+    Raises InputError for TLS or API key files that cannot be used, ServiceError where the system lacks what
     the workers need.
     """
     if sys.platform == "win32":
@@ -144,6 +144,13 @@ def run(settings: Settings) -> int:
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.grace_s,
     )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one, too
+        raise InputError(f"The TLS files cannot be used: {error}.") from None
     server = Server(config, app.state.reload)
-    server.run()
-    return 0 if server.started else 1
+    try:
+        server.run()
+    except SystemExit:  # uvicorn's way to say that it could not start; it has logged why
+        return 1
+    return 0

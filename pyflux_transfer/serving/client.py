@@ -1,0 +1,89 @@
+"""Send files to a running service: what `pyflux-transfer predict --url` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from pyflux_transfer.data.batches import map_ahead
+from pyflux_transfer.data.dataset import Skipped
+from pyflux_transfer.errors import InputError, ServiceError
+from pyflux_transfer.predict import Prediction, sources
+
+# Answers that mean "later": too busy, or a worker that is being replaced.
+_LATER = (429, 503)
+
+
+def predict(
+    url: str,
+    given: str | Path | Iterable[str | Path],
+    *,
+    top: int = 3,
+    key: str = "",
+    timeout_s: float = 60.0,
+    connections: int = 4,
+) -> Iterator[Prediction | Skipped]:
+    """Yield a Prediction for each file in order, or Skipped with the service's reason.
+
+    `given` is a file, a folder or several. A busy service is asked again, as it asks for, until
+    `timeout_s` have gone by for a file. Raises ServiceError when it cannot be reached or refuses.
+    """
+    named = [(name, Path(str(source))) for name, source in sources(given)]  # type: ignore[arg-type]
+    headers = {"X-API-Key": key} if key else {}
+    try:
+        client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s)
+    except httpx.InvalidURL as error:
+        raise InputError(f"{url!r} is no address: {error}. Write http://host:port.") from None
+    with client:
+
+        def send(item: tuple[str, Path]) -> Prediction | Skipped:
+            name, path = item
+            answer = _ask(client, name, path, top, timeout_s)
+            if answer.status_code == 422 and _error(answer).get("code") == "bad_image":
+                return Skipped(path, _error(answer)["images"][0]["reason"])
+            if answer.status_code != 200:
+                raise ServiceError(f"{url} answers {answer.status_code}: {_reason(answer)}")
+            return _prediction(answer.json()["predictions"][0])
+
+        yield from map_ahead(send, named, workers=connections, ahead=2 * connections)
+
+
+def _ask(client: httpx.Client, name: str, path: Path, top: int, timeout_s: float) -> httpx.Response:
+    """Send one file; wait and send again while the service asks for that."""
+    ends = time.monotonic() + timeout_s
+    content = path.read_bytes()
+    while True:
+        try:
+            answer = client.post("/predict", params={"top": top}, files={"file": (name, content)})
+        except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
+            raise ServiceError(
+                f"{client.base_url} cannot be reached ({error or type(error).__name__}). "
+                "Is the service running? Start it with: pyflux-transfer serve BUNDLE"
+            ) from None
+        wait_s = float(answer.headers.get("Retry-After", "1"))
+        if answer.status_code not in _LATER or time.monotonic() + wait_s > ends:
+            return answer
+        time.sleep(wait_s)
+
+
+def _error(answer: httpx.Response) -> dict[str, Any]:
+    """Return the service's own error, or nothing where a proxy answered in its place."""
+    try:
+        error = answer.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return error if isinstance(error, dict) else {}
+
+
+def _reason(answer: httpx.Response) -> str:
+    error = _error(answer)
+    return f"{error['message']} {error['hint']}" if error else answer.text[:200]
+
+
+def _prediction(row: dict[str, Any]) -> Prediction:
+    top = tuple((entry["label"], entry["probability"]) for entry in row["top"])
+    return Prediction(row["name"], row["label"], row["probability"], top)

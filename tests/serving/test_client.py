@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pyflux_transfer.data.dataset import Skipped
+from pyflux_transfer.errors import InputError, ServiceError
+from pyflux_transfer.predict import Prediction
+from pyflux_transfer.serving.client import predict
+from tests.serving.conftest import Start
+from tests.serving.harness import Service, colour, free_port, many_colours, truth, until
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index, rgb in enumerate(many_colours(9)):
+        (folder / f"{index}.png").write_bytes(colour(rgb))
+    (folder / "5.txt").write_text("no image")
+    return folder
+
+
+def test_a_folder_is_answered_in_order_and_bad_files_are_skipped(
+    shared: Service, photos: Path
+) -> None:
+    found = list(predict(shared.url, photos, top=2))
+    names = sorted(str(path) for path in photos.iterdir())
+    assert [str(f.path) if isinstance(f, Skipped) else f.name for f in found] == names
+    skipped = [f for f in found if isinstance(f, Skipped)]
+    assert [s.path for s in skipped] == [photos / "5.txt"]
+    assert "not an image" in skipped[0].reason
+    good = [f for f in found if isinstance(f, Prediction)]
+    wanted = [truth(rgb) for rgb in many_colours(9)]
+    assert [p.probability for p in good] == pytest.approx(wanted, abs=2e-6)
+    assert all(len(p.top) == 2 for p in good)
+
+
+def test_a_busy_service_is_asked_again(start: Start, photos: Path) -> None:
+    service = start("--queue", "1", "--max-images", "1").wait()
+    hold = service.hold()
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(lambda: list(predict(service.url, photos / "0.png")) * 1)
+        until(lambda: service.metric("pyflux_transfer_queue_depth") == 1)
+        second = ThreadPoolExecutor(1)
+        waiting = second.submit(lambda: list(predict(service.url, photos / "1.png")))
+        until(lambda: 'status="429"' in service.client.get("/metrics").text)
+        hold.unlink()
+        assert isinstance(running.result()[0], Prediction)
+        assert isinstance(waiting.result()[0], Prediction)
+        second.shutdown()
+
+
+def test_what_stands_in_the_way_is_said(start: Start, photos: Path) -> None:
+    with pytest.raises(ServiceError, match=r"cannot be reached .* Is the service running\?"):
+        list(predict(f"http://127.0.0.1:{free_port()}", photos / "0.png"))
+    with pytest.raises(ServiceError, match="cannot be reached"):
+        list(predict("localhost", photos / "0.png"))
+    with pytest.raises(InputError, match="No such file"):
+        list(predict("http://127.0.0.1:1", photos / "missing.png"))
+    service = start(PYFLUX_API_KEYS="secret").wait()
+    with pytest.raises(ServiceError, match="answers 401: This needs an API key"):
+        list(predict(service.url, photos / "0.png"))
+    assert len(list(predict(service.url, photos / "0.png", key="secret"))) == 1
