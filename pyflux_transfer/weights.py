@@ -246,7 +246,8 @@ def for_plan(state: State, plan: Plan) -> State:
     classifier's tensors are left out where the plan has another head, which begins at random
     with the plan's seed. Raises WeightsError with the tensor that does not fit.
     """
-    if plan.head is None or set(state) == set(tensors(plan.units)):
+    given = {name: value.shape for name, value in state.items()}
+    if plan.head is None or given == tensors(plan.units):
         check_state(state, plan.units)
         return state
     full = plan.architecture.units
