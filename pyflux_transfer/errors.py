@@ -54,9 +54,10 @@ class ServiceError(PyFluxTransferError):
 
 
 def suggest(name: str, known: list[str]) -> str:
-    """Say `Did you mean …?` for the nearest known name, else nothing."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    """Say `Did you mean …?` for the nearest known name, whatever its case, else nothing."""
+    folded = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
+    return f" Did you mean '{folded[near[0]]}'?" if near else ""
 
 
 def lookup(table: Mapping[str, Row], name: str, kind: str, see: str = "") -> Row:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pyflux_transfer.errors import InputError
+from pyflux_transfer.errors import InputError, lookup
 from pyflux_transfer.units import Unit, avgpool, dense, dropout, flatten
 
 ACTIVATIONS = ("relu", "gelu", "tanh")
@@ -34,10 +34,7 @@ class Head:
             raise InputError(f"Hidden widths must be positive, got {self.hidden}.")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout must be in [0, 1), got {self.dropout}.")
-        if self.activation not in ACTIVATIONS:
-            raise InputError(
-                f"Unknown activation {self.activation!r}. Choose from: {', '.join(ACTIVATIONS)}."
-            )
+        lookup(dict.fromkeys(ACTIVATIONS), self.activation, "activation")
         if self.keep not in (None, "hidden", "classifier"):
             raise InputError(f"keep must be None, 'hidden' or 'classifier', got {self.keep!r}.")
         if self.keep and self.hidden:

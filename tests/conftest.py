@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from pyflux_transfer import environment
+from pyflux_transfer.catalog import MODELS
+from pyflux_transfer.engines import ENGINES
 
 _missing: str | None = environment.readiness()
 
@@ -56,3 +58,18 @@ def pytest_terminal_summary(
     ran = counts["passed"] + counts["failed"]
     line = f"flux tests: {ran} ran, {counts['skipped']} skipped"
     terminalreporter.write_line(line + (f" ({_missing})" if _missing else ""))
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what is cached between runs in the test's own folder."""
+    monkeypatch.setenv("PYFLUX_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offer the NumPy engine as "fake", and its network as the architecture "tiny"."""
+    from tests.engines import fake
+
+    monkeypatch.setitem(ENGINES, "fake", "tests.engines.fake")
+    monkeypatch.setitem(MODELS, "tiny", fake.TINY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflux_transfer.catalog import Architecture
-from pyflux_transfer.errors import InputError, WeightsError
+from pyflux_transfer.errors import InputError, WeightsError, lookup
 from pyflux_transfer.head import Head, with_head
 from pyflux_transfer.units import Unit, tensors
 
@@ -76,11 +77,8 @@ class Update:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(
-                f"Unknown optimizer {self.optimizer!r}. Choose from: {', '.join(OPTIMIZERS)}."
-            )
-        if self.weight_decay < 0:
+        lookup(dict.fromkeys(OPTIMIZERS), self.optimizer, "optimizer")
+        if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"weight_decay must not be negative, got {self.weight_decay}.")
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}.")
