@@ -26,15 +26,13 @@ def read(path: str | Path) -> State:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error):
-            raise _damaged(path, error) from error
-        raise WeightsError(
-            f"{path} holds more than tensors, which could run code on loading; it was refused. "
-            "Save model.state_dict() alone, or a .safetensors file."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise _damaged(path, error) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in str(error):
+            raise WeightsError(
+                f"{path} holds more than tensors, which could run code on loading; it was "
+                "refused. Save model.state_dict() alone, or a .safetensors file."
+            ) from error
+        raise WeightsError(f"{path} is damaged or no PyTorch file. Copy it again.") from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not tensors by name.")
     for name, value in content.items():
@@ -44,11 +42,6 @@ def read(path: str | Path) -> State:
                 "Save model.state_dict() alone."
             )
     return {str(name): _array(value) for name, value in content.items()}
-
-
-def _damaged(path: str | Path, error: Exception) -> WeightsError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return WeightsError(f"{path} is damaged or no PyTorch file ({reason}). Copy it again.")
 
 
 def _array(value: torch.Tensor) -> NDArray[Any]:
