@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_sample_image
 
-from pyflux_transfer.catalog import MODELS
+from pyflux_transfer.catalog import MODELS, Preprocessing
+from pyflux_transfer.data.preprocess import load
 from pyflux_transfer.engines.base import Array, Plan, State
-from pyflux_transfer.engines.torch import TorchNetwork, build
+from pyflux_transfer.engines.torch import TorchNetwork, build, pretrained
 from pyflux_transfer.engines.torch_models import TrainRunner, forward, same_padding
 from pyflux_transfer.units import Layer
 from pyflux_transfer.weights import _lite0_names
@@ -105,3 +111,46 @@ def test_same_padding_is_tensorflows(
     size: int, kernel: int, stride: int, expected: tuple[int, int]
 ) -> None:
     assert same_padding(size, kernel, stride) == expected
+
+
+# --- EfficientNet-Lite0 with its real weights ---------------------------------------------------
+
+# photo → class of ImageNet: a palace, a daisy
+PHOTOS = {"china.jpg": 698, "flower.jpg": 985}
+
+
+def published_preprocessing(photo: NDArray[np.uint8]) -> Array:
+    """Shorter side to 256, centre 224, (value - 127) / 128, step by step with Pillow."""
+    image = Image.fromarray(photo)
+    width, height = image.size
+    short = min(width, height)
+    image = image.resize((256 * width // short, 256 * height // short), Image.Resampling.BICUBIC)
+    left, top = (round((side - 224) / 2) for side in image.size)
+    pixels = np.asarray(image.crop((left, top, left + 224, top + 224)), np.float32)
+    return np.ascontiguousarray(((pixels - 127) / 128).transpose(2, 0, 1)[None])
+
+
+@pytest.fixture(scope="module")
+def lite0() -> tuple[State, TorchNetwork]:
+    state = pretrained("efficientnet_lite0")
+    return state, loaded("efficientnet_lite0", state)
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_lite0_knows_photos_with_its_own_normalisation(
+    name: str, lite0: tuple[State, TorchNetwork]
+) -> None:
+    state, network = lite0
+    photo = load_sample_image(name)
+    expected = logits_of_reference("efficientnet_lite0", state, published_preprocessing(photo))
+
+    def logits(preprocessing: Preprocessing) -> Array:
+        return network.logits(network.embed(load(photo, preprocessing)[None]))
+
+    own = MODELS["efficientnet_lite0"].preprocessing
+    ours = logits(own)
+    assert ours.argmax() == expected.argmax() == PHOTOS[name]
+    right = np.abs(ours - expected).max()
+    other = Preprocessing()  # the normalisation of torchvision's networks
+    wrong = np.abs(logits(replace(own, mean=other.mean, std=other.std)) - expected).max()
+    assert right < 0.05 < 1 < wrong
