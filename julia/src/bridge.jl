@@ -95,7 +95,7 @@ folder() = pkgdir(@__MODULE__)
 
 "Versions and settings, as name => text."
 function report()
-    versions = ["Julia" => VERSION]
+    versions = ["Julia" => string(VERSION)]
     for package in (Flux, Metalhead, Optimisers, NNlib)
         push!(versions, string(nameof(package)) => package_version(package))
     end

@@ -10,7 +10,7 @@ function (p::PadSame)(x::AbstractArray{<:Real, 4})
     before(n) = same_padding(n, p.kernel, p.stride) ÷ 2
     after(n) = same_padding(n, p.kernel, p.stride) - before(n)
     w, h = size(x, 1), size(x, 2)
-    pads = (before(w), after(w), before(h), after(h))
+    pads = (before(w), after(w), before(h), after(h), 0, 0, 0, 0)
     return all(iszero, pads) ? x : NNlib.pad_zeros(x, pads)
 end
 

@@ -9,9 +9,8 @@
 
 const Leaf = Union{Conv, BatchNorm, Dense}
 
-below(::Nothing, key) = nothing
-below(mirror, key::Symbol) = getproperty(mirror, key)
-below(mirror, key::Integer) = mirror[key]
+below(mirror, field::Symbol) = mirror === nothing ? nothing : getproperty(mirror, field)
+below(mirror, index::Integer) = mirror === nothing ? nothing : mirror[index]
 
 """
 The parameterised leaves of a layer in order of computation, a residual block's shortcut last, each

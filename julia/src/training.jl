@@ -77,7 +77,8 @@ function classes(net::Network)
 end
 
 function update!(rules, tensor::Tensor, rate)
-    gradient(tensor) === nothing && return nothing
+    # Zygote has a gradient of the statistics too where they were used as they are.
+    (tensor.field in STATISTICS || gradient(tensor) === nothing) && return nothing
     rule = rules[tensor.name]
     Optimisers.adjust!(rule, rate)
     rules[tensor.name], _ = Optimisers.update!(rule, array(tensor), gradient(tensor))

@@ -64,9 +64,9 @@ foreach(a -> a .*= 2, arrays)
 Bridge.load_state(number, names, arrays)
 @test state(net)["classifier.1.weight"] == 2 .* given["classifier.1.weight"]
 
-held = Bridge.memory(net)
-slots = collect(keys(held))
-moments = [zeros(Float32, Bridge.outside_size(held[name])) for name in slots]
+moved = Bridge.memory(net)
+slots = collect(keys(moved))
+moments = [zeros(Float32, Bridge.outside_size(moved[name])) for name in slots]
 Bridge.store_memory(number, slots, moments)
 @test any(!iszero, moments[1])
 Bridge.load_memory(number, 7, slots, moments)

@@ -96,11 +96,7 @@ end
     conv = Conv((3, 3), 4 => 4; stride, pad = 1, groups = 4)
     weight, bias = PyFluxTransfer.fold(conv)
     ws = workspace(x)
-    run!(
-        Depthwise(reshape(weight, 3, 3, :), bias .+ 1, 3, stride, false, 1, relu6, 1, 2),
-        ws,
-        batch(x),
-    )
+    run!(Depthwise(reshape(weight, 3, 3, :), bias .+ 1, 3, stride, false, 1, relu6, 1, 2), ws)
     @test held(ws, 2) ≈ relu6.(conv(x) .+ 1) rtol = 1.0e-5
 end
 
