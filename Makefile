@@ -4,17 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-flux test-browser lint format bench docs clean
+.PHONY: demo test test-flux test-browser test-package lint format bench docs clean
 
 demo: $(READY)
 	$(BIN)/pyflux-transfer demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not flux and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not flux and not browser and not package"
 	$(BIN)/python -m pytest -p no:faulthandler -m flux
 
 test-flux: $(READY)
 	PYFLUX_REQUIRE_JULIA=1 $(BIN)/python -m pytest -p no:faulthandler -m flux
+
+test-package: $(READY)
+	$(BIN)/python -m pytest -m package
 
 test-browser: $(READY)
 	$(BIN)/python -m pytest -m browser
