@@ -81,7 +81,7 @@ class Store:
         Reads instead of mapping the file: what was read does not stay in the process's memory.
         """
         out = np.empty((len(keys), *self.shape), np.float32)
-        for row, key in zip(out.reshape(len(keys), -1), keys, strict=True):
+        for row, key in zip(out, keys, strict=True):
             self._rows.seek(self.index[key] * self._row_bytes)
             if self._rows.readinto(row.data.cast("B")) != self._row_bytes:  # type: ignore[attr-defined]
                 raise StorageError(
