@@ -68,12 +68,18 @@ class Service:
         self.metrics = Metrics()
         self.buffer = Buffer(settings.buffer_bytes)
         self.threads = ThreadPoolExecutor(settings.decode_threads, "decode")
-        self.pool: Pool
+        self._pool: Pool | None = None
+
+    @property
+    def pool(self) -> Pool:
+        """The workers; there are some from the lifespan's start on."""
+        assert self._pool
+        return self._pool
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """Start the workers; at the end answer what was accepted and stop them."""
-        self.pool = Pool(_plan(self.settings), self.metrics)
+        self._pool = Pool(_plan(self.settings), self.metrics)
         self.metrics.watch(lambda: self.pool.current.taken, lambda: len(self.pool.current.ready))
         watcher = (
             asyncio.create_task(watch(self.settings.bundle, self.pool.reload))
@@ -94,26 +100,29 @@ class Service:
             self.keys.reload()
         except InputError as error:
             log.error("%s The old keys stay.", error)
-        self.pool.reload()
+        if self._pool:
+            self._pool.reload()
 
     async def predict(self, request: Request, top: int) -> tuple[list[Prediction], Lease]:
         """Answer a request's images, or raise the Problem that stands in the way."""
         limits = self.settings
         content_kind(request.headers)
-        with self.buffer.account() as count:
+        with self.buffer.share() as share:
             body = await receive_body(
-                request.receive, request.headers, limits.max_body_bytes, limits.receive_s, count
+                request.receive, request.headers, limits.max_body_bytes, limits.receive_s, share.add
             )
             deadline = time.monotonic() + limits.deadline_s
             work = partial(unpack, request.headers, body, limits.max_images)
             uploads = await asyncio.to_thread(work) if len(body) > SMALL_BYTES else work()
+            names = [upload.name for upload in uploads]
             with self.pool.admit(len(uploads)) as lease:
                 began = time.monotonic()
                 await self._decode(uploads, lease, deadline)
                 decode_s = time.monotonic() - began
+                del body, work, uploads
+                share.free()
                 rows, times = await _answer(request, lease.submit(deadline), deadline)
-        self._observe(request, len(uploads), decode_s, times)
-        names = [upload.name for upload in uploads]
+        self._observe(request, len(names), decode_s, times)
         return rank(names, rows, lease.description.classes, top), lease
 
     async def _decode(self, uploads: Sequence[Upload], lease: Lease, deadline: float) -> None:

@@ -38,28 +38,33 @@ class Buffer:
         self.held = 0
 
     @contextmanager
-    def account(self) -> Iterator[Callable[[int], None]]:
-        """Give a function that counts bytes in; they are counted out at the end.
-
-        The function raises Problem `queue_full` when all bodies together are too many bytes.
-        """
-        mine = 0
-
-        def count(size: int) -> None:
-            nonlocal mine
-            if self.held + size > self.limit:
-                raise Problem(
-                    "queue_full",
-                    "Too many uploads are being received.",
-                    retry_after_s=1,
-                )
-            mine += size
-            self.held += size
-
+    def share(self) -> Iterator[Share]:
+        """Give one request's share; what it holds is given back at the end at the latest."""
+        share = Share(self)
         try:
-            yield count
+            yield share
         finally:
-            self.held -= mine
+            share.free()
+
+
+class Share:
+    """The bytes of one request's body."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+        self._held = 0
+
+    def add(self, size: int) -> None:
+        """Count bytes in; raise Problem `queue_full` when all bodies together are too many."""
+        if self._buffer.held + size > self._buffer.limit:
+            raise Problem("queue_full", "Too many uploads are being received.", retry_after_s=1)
+        self._held += size
+        self._buffer.held += size
+
+    def free(self) -> None:
+        """Count them out: the body is not needed any more."""
+        self._buffer.held -= self._held
+        self._held = 0
 
 
 async def receive_body(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from pyflux_transfer.serving.settings import Settings
+from pyflux_transfer.serving.settings import CPUS, Settings
 
 
 def environments(
@@ -18,7 +18,9 @@ def environments(
     """
     gpus = [] if settings.device == "cpu" else visible_gpus(outer)
     count = settings.workers or max(1, len(gpus))
-    threads = settings.threads or max(1, (os.cpu_count() or 1) // count)
+    # One processor is left to decoding and HTTP: on a full machine, the threads of a computation
+    # wait for each other at every layer, and that costs more than one of them gives.
+    threads = settings.threads or max(1, (CPUS - 1) // count)
     rows = []
     for index in range(count):
         row = {

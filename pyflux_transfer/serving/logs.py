@@ -41,8 +41,14 @@ class PlainFormatter(logging.Formatter):
         if not fields:
             return line
         head, *rest = line.split("\n")
-        pairs = " ".join(f"{key}={value}" for key, value in fields.items())
+        pairs = " ".join(f"{key}={_plain(value)}" for key, value in fields.items())
         return "\n".join([f"{head} {pairs}", *rest])
+
+
+def _plain(value: object) -> str:
+    """Quote what could pass for another field or another line."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text else json.dumps(text)
 
 
 def configure(form: str, level: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,10 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from pyflux_transfer import checkpoint, engines, predict
 from pyflux_transfer._version import __version__
 from pyflux_transfer.catalog import Preprocessing
+from pyflux_transfer.checkpoint import Bundle
 from pyflux_transfer.engines.base import Array
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.serving.watch import signature
 
 Report = Callable[[str], None]
 
@@ -90,22 +94,19 @@ def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleMo
     `report` is told "installing" before what may take minutes (a first compilation). Raises
     BundleError, WeightsError or EngineError.
     """
-    # Imported here: the web process reads this module's descriptions and must stay without engines.
-    from pyflux_transfer import checkpoint, engines, predict
-
     name, _ = engines.choose(options["engine"])
     if name == "flux":
         report("installing")
-    bundle = checkpoint.read(path)
+    bundle, digest = _read(path)
     network = predict.restore(bundle, name, options["device"], options["precision"])  # type: ignore[arg-type]
     info = {
         "device": network.device,
         "precision": network.precision,
         "versions": {"pyflux_transfer": __version__, "python": platform.python_version()},
-        "training": bundle.info,
+        "training": _finite(bundle.info),
     }
     description = Description(
-        id=_digest(path),
+        id=digest,
         architecture=bundle.architecture,
         engine=network.engine,
         classes=bundle.classes,
@@ -115,9 +116,22 @@ def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleMo
     return BundleModel(description, partial(predict.probabilities, network))
 
 
-def _digest(path: Path) -> str:
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:12]
+def _finite(value: Any) -> Any:
+    """Put None in the place of NaN and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _read(path: Path) -> tuple[Bundle, str]:
+    """Read a bundle and its digest, both of the same file: it may be replaced at any moment."""
+    while True:
+        before = signature(path)
+        bundle, digest = checkpoint.read(path), sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        if signature(path) == before:
+            return bundle, digest.hexdigest()[:12]

@@ -117,8 +117,8 @@ _END = (signal.SIGINT, signal.SIGTERM)
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status: 0 after a drain.
 
-    Raises InputError for TLS or API key files that cannot be used, ServiceError where the system lacks what
-    the workers need.
+    Raises InputError for TLS or API key files that cannot be used, ServiceError where the system
+    lacks what the workers need.
     """
     if sys.platform == "win32":
         raise ServiceError("The service needs a POSIX system. On Windows, use WSL or a container.")

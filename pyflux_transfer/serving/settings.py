@@ -40,7 +40,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it computes.")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Number format.")
     workers: int = Field(0, ge=0, le=64, description="Worker processes; 0: one a device.")
-    threads: int = Field(0, ge=0, description="Threads of a worker; 0: the processors, shared.")
+    threads: int = Field(
+        0, ge=0, description="Threads of a worker; 0: a share of all processors but one."
+    )
     decode_threads: int = Field(CPUS, ge=1, description="Threads that decode images.")
     max_batch: int = Field(16, ge=1, le=1024, description="Images computed together at most.")
     window_ms: float = Field(

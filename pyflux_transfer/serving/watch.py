@@ -10,7 +10,7 @@ Signature = tuple[int, int, int]
 
 
 def signature(path: Path) -> Signature | None:
-    """Return what changes when the file is replaced or written; None where there is none."""
+    """Return numbers that change when the file is replaced or written; None where there is none."""
     try:
         stat = path.stat()
     except OSError:

@@ -192,6 +192,8 @@ def _take_pipes() -> tuple[IO[str], Callable[[dict[str, Any]], None]]:
 
 def _read_jobs(lines: IO[str], inbox: queue.SimpleQueue[Job | None]) -> None:
     for line in lines:
+        if not line.endswith("\n"):
+            break  # the parent was killed within it
         message = json.loads(line)
         for slot in message["slots"]:
             inbox.put(Job(slot, message["submitted"], message["deadline"]))

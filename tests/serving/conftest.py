@@ -16,7 +16,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with small limits that the tests of a module share: none may break it."""
     bundle = write_bundle(tmp_path_factory.mktemp("shared") / "fake.json")
     options = ("--max-images", "4", "--max-body-bytes", "1000000", "--max-pixels", "1000000")
-    with Service(bundle, *options, "--receive-s", "2", "--log-format", "json") as service:
+    with Service(bundle, *options, "--receive-s", "1", "--log-format", "json") as service:
         yield service.wait()
 
 

@@ -243,13 +243,13 @@ def test_a_declared_length_is_refused_without_reading(shared: Service) -> None:
     assert first.startswith(b"HTTP/1.1 413")
 
 
-def test_a_byte_a_second_is_answered_and_closed(shared: Service) -> None:
+def test_a_byte_now_and_then_is_answered_and_closed(shared: Service) -> None:
     head = POST + "Content-Type: image/png\nContent-Length: 100\n\n"
     began = time.monotonic()
     with connect(shared, head) as connection:
-        for _ in range(3):
+        for _ in range(4):
             connection.sendall(b"x")
-            time.sleep(0.9)
+            time.sleep(0.4)
         status, told = answer_of(connection)
     assert (status, told["code"]) == (408, "slow_request")
     assert time.monotonic() - began < 6
@@ -260,7 +260,7 @@ def test_headers_that_never_end_are_cut(shared: Service, head: str) -> None:
     began = time.monotonic()
     with connect(shared, head) as connection:
         assert connection.recv(100) == b""
-    assert 1.5 < time.monotonic() - began < 4
+    assert 0.8 < time.monotonic() - began < 4
 
 
 def test_slow_headers_of_a_second_request_are_cut_too(shared: Service) -> None:
@@ -270,7 +270,7 @@ def test_slow_headers_of_a_second_request_are_cut_too(shared: Service) -> None:
             answer += connection.recv(65536)
         began = time.monotonic()
         connection.sendall(b"GET /liv")
-        time.sleep(1)
+        time.sleep(0.5)
         connection.sendall(b"ez")
         assert connection.recv(100) == b""
     assert time.monotonic() - began < 4

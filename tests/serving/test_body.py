@@ -70,13 +70,15 @@ def test_a_slow_an_empty_and_a_broken_body_are_told_apart() -> None:
 
 def test_all_bodies_together_are_bounded_and_given_back() -> None:
     buffer = Buffer(100)
-    with buffer.account() as first:
-        first(60)
-        with buffer.account() as second:
-            second(40)
+    with buffer.share() as first:
+        first.add(60)
+        with buffer.share() as second:
+            second.add(40)
             with pytest.raises(Problem, match="Too many uploads"):
-                second(1)
+                second.add(1)
         assert buffer.held == 60
+        first.free()
+        assert buffer.held == 0
     assert buffer.held == 0
 
 

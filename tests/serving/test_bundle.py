@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -30,7 +31,8 @@ def make_bundle(path: Path, name: str = "resnet18", seed: int = 0) -> Path:
     plan = Plan(architecture(name), Head(3), seed)
     state = random_start(plan.units, seed)
     preprocessing = Preprocessing(resize=72, crop=64)
-    bundle = Bundle(name, CLASSES, plan.head, preprocessing, 0, state, {"accuracy": 0.5})
+    told = {"accuracy": 0.5, "ece": math.nan}
+    bundle = Bundle(name, CLASSES, plan.head, preprocessing, 0, state, told)
     return checkpoint.write(path, bundle)
 
 
@@ -100,7 +102,7 @@ def test_the_model_page_tells_what_is_served(service: Service) -> None:
     assert model["architecture"] == "resnet18"
     assert model["classes"] == list(CLASSES)
     assert model["preprocessing"]["crop"] == 64
-    assert model["info"]["training"] == {"accuracy": 0.5}
+    assert model["info"]["training"] == {"accuracy": 0.5, "ece": None}
     assert model["info"]["device"]
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,12 @@ def test_one_worker_a_gpu_unless_told_otherwise(
     assert [row.get("CUDA_VISIBLE_DEVICES") for row in rows] == seen
 
 
-def test_workers_share_the_processors() -> None:
-    cpus = os.cpu_count() or 1
+def test_workers_share_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyflux_transfer.serving.devices.CPUS", 9)
     rows = environments(make(workers=2, device="cpu"), {})
-    assert [row["OMP_NUM_THREADS"] for row in rows] == [str(max(1, cpus // 2))] * 2
+    assert [row["OMP_NUM_THREADS"] for row in rows] == ["4", "4"]
+    (row,) = environments(make(device="cpu"), {})
+    assert row["OMP_NUM_THREADS"] == "8"
     (row,) = environments(make(device="cpu"), {"OMP_NUM_THREADS": "7"})
     assert "OMP_NUM_THREADS" not in row
     (row,) = environments(make(device="cpu", threads=3), {"OMP_NUM_THREADS": "7"})

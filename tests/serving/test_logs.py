@@ -37,4 +37,6 @@ def test_a_traceback_is_kept() -> None:
 
 def test_plain_lines_show_the_fields_behind_the_message() -> None:
     assert PlainFormatter().format(record("request", status=200)).endswith("request status=200")
+    forged = PlainFormatter().format(record("request", path="/a\n2030 INFO status=200"))
+    assert forged.endswith('path="/a\\n2030 INFO status=200"')
     assert PlainFormatter().format(record("hello")).endswith("WARNING hello")

@@ -1,0 +1,255 @@
+"""Compare the service with LitServe and a plain FastAPI handler under the same load.
+
+    python benchmarks/serving.py BUNDLE [--seconds 8] [--targets ours,litserve,plain]
+
+Needs `pip install litserve`. The load comes from one process with bare asyncio sockets (a client
+library would need more processor time than the services); it shares the cores with the service.
+Closed loop: so many connections, each sends the next photo when it has the answer. Open loop:
+photos are sent at set times whatever the service does, and the clock of each starts at its set
+time, so a service that falls behind cannot hide it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image, ImageFilter
+
+HERE = Path(__file__).parent
+CONCURRENCY = (1, 8, 64)
+
+
+def photos(count: int = 24) -> list[bytes]:
+    """Return JPEGs of 500 × 375 with the size of real ones (30–60 kB)."""
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(count):
+        coarse = rng.integers(0, 255, (12, 16, 3), np.uint8)
+        fine = rng.normal(0, 14, (375, 500, 1))
+        image = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
+        mixed = np.clip(np.asarray(image) + fine, 0, 255).astype(np.uint8)
+        stream = io.BytesIO()
+        smooth = Image.fromarray(mixed).filter(ImageFilter.GaussianBlur(0.7))
+        smooth.save(stream, "JPEG", quality=88)
+        made.append(stream.getvalue())
+    return made
+
+
+def requests(port: int) -> list[bytes]:
+    """Return whole HTTP requests, a multipart form with one file each."""
+    made = []
+    for photo in photos():
+        part = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
+        body = part + b"Content-Type: image/jpeg\r\n\r\n" + photo + b"\r\n--B--\r\n"
+        head = (
+            f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            f"Content-Type: multipart/form-data; boundary=B\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        made.append(head.encode() + body)
+    return made
+
+
+class Connection:
+    """One keep-alive connection."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.reader: asyncio.StreamReader | None = None
+        self.writer: asyncio.StreamWriter | None = None
+
+    async def ask(self, request: bytes) -> int:
+        """Send a request; return the status, 0 where the connection broke."""
+        try:
+            if self.writer is None:
+                self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+            assert self.reader
+            self.writer.write(request)
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            await self.reader.readexactly(int(length[1]) if length else 0)
+            if b"connection: close" in head.lower():
+                self.close()
+            return int(head.split(b" ", 2)[1])
+        except (OSError, asyncio.IncompleteReadError):
+            self.close()
+            return 0
+
+    def close(self) -> None:
+        if self.writer:
+            self.writer.close()
+        self.reader = self.writer = None
+
+
+Result = list[tuple[int, float, float]]  # status, seconds, when it ended
+
+
+async def closed_loop(port: int, concurrency: int, seconds: float) -> Result:
+    made, found = requests(port), Result()
+    ends = time.perf_counter() + seconds
+
+    async def client(number: int) -> None:
+        connection, turn = Connection(port), number
+        while (began := time.perf_counter()) < ends:
+            status = await connection.ask(made[turn % len(made)])
+            now = time.perf_counter()
+            found.append((status, now - began, now))
+            turn += 1
+        connection.close()
+
+    await asyncio.gather(*(client(number) for number in range(concurrency)))
+    return found
+
+
+async def open_loop(port: int, rate: float, seconds: float) -> Result:
+    made, found = requests(port), Result()
+    rng = np.random.default_rng(1)
+    gaps = rng.exponential(1 / rate, int(rate * seconds))
+    free = [Connection(port) for _ in range(256)]
+    start = time.perf_counter() + 0.1
+
+    async def one(number: int, at: float) -> None:
+        await asyncio.sleep(max(0.0, at - time.perf_counter()))
+        connection = free.pop() if free else Connection(port)
+        status = await connection.ask(made[number % len(made)])
+        found.append((status, time.perf_counter() - at, time.perf_counter()))
+        free.append(connection)
+
+    await asyncio.gather(*(one(i, start + at) for i, at in enumerate(np.cumsum(gaps))))
+    for connection in free:
+        connection.close()
+    return found
+
+
+def summary(found: Result, seconds: float) -> dict[str, float]:
+    good = np.array([took for status, took, _ in found if status == 200]) * 1000
+    refused = sum(status == 429 for status, _, _ in found)
+    row = {"per_s": len(good) / seconds, "refused": refused}
+    row["errors"] = len(found) - len(good) - refused
+    for name, share in (("p50_ms", 50), ("p99_ms", 99)):
+        row[name] = float(np.percentile(good, share)) if len(good) else float("nan")
+    return row
+
+
+# --- the services --------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Target:
+    """One service in processes of its own."""
+
+    def __init__(self, name: str, bundle: Path) -> None:
+        self.name, self.port = name, free_port()
+        program = [sys.executable, str(HERE / "serving_targets.py"), name, str(bundle)]
+        self.log = Path(tempfile.gettempdir()) / f"benchmark-{name}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*program, str(self.port)], stderr=log, stdout=log, start_new_session=True
+            )
+
+    def __enter__(self) -> Target:
+        ends = time.monotonic() + 120
+        while asyncio.run(Connection(self.port).ask(requests(self.port)[0])) != 200:
+            if self.process.poll() is not None or time.monotonic() > ends:
+                raise SystemExit(f"{self.name} does not start; see {self.log}")
+            time.sleep(0.2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def processor_s(self) -> float:
+        """Return the processor time of all its processes, which a busy machine does not stretch."""
+        parent = psutil.Process(self.process.pid)
+        family = [parent, *parent.children(recursive=True)]
+        return sum(sum(process.cpu_times()[:2]) for process in family)
+
+    def sums(self) -> dict[str, float]:
+        """Return the sums and counts of our own metrics."""
+        text = urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics").read().decode()
+        rows = re.findall(r"^pyflux_transfer_(\w+_(?:sum|count))(?:{[^}]*})? (\S+)$", text, re.M)
+        return {name: float(value) for name, value in rows}
+
+
+def stages(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """Return the mean milliseconds of a request's stages between two looks at the metrics."""
+    spent = {name: after[name] - before.get(name, 0) for name in after}
+    mean = {
+        stage: 1000 * spent[f"{stage}_seconds_sum"] / max(spent[f"{stage}_seconds_count"], 1)
+        for stage in ("decode", "queue")
+    }
+    images = max(spent["batch_size_sum"], 1)
+    mean["compute an image"] = 1000 * spent["compute_seconds_sum"] / images
+    mean["batch size"] = images / max(spent["batch_size_count"], 1)
+    return mean
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--targets", default="ours,litserve,plain")
+    parser.add_argument("--rate", type=float, default=0, help="open loop, photos a second")
+    parser.add_argument("--rounds", type=int, default=1, help="repeat, targets taking turns")
+    options = parser.parse_args()
+    loads: list[tuple[str, Callable[[int], Any]]] = [
+        (f"closed {c}", lambda port, c=c: closed_loop(port, c, options.seconds))
+        for c in CONCURRENCY
+    ]
+    if options.rate:
+        load = lambda port: open_loop(port, options.rate, options.seconds)  # noqa: E731
+        loads.append((f"open {options.rate:g}/s", load))
+    print(f"{'target':9} {'load':10} photos/s   p50 ms   p99 ms 429 errors cpu ms/photo")
+    for _ in range(options.rounds):
+        for name in options.targets.split(","):
+            measure(name, options.bundle, loads, options.seconds)
+
+
+def measure(
+    name: str, bundle: Path, loads: list[tuple[str, Callable[[int], Any]]], seconds: float
+) -> None:
+    with Target(name, bundle) as target:
+        asyncio.run(closed_loop(target.port, 8, 1.5))  # warm
+        for load, run in loads:
+            before = target.sums() if name == "ours" else {}
+            spent = target.processor_s()
+            row = summary(asyncio.run(run(target.port)), seconds)
+            spent = 1000 * (target.processor_s() - spent) / max(row["per_s"] * seconds, 1)
+            print(
+                f"{name:9} {load:10} {row['per_s']:8.1f} {row['p50_ms']:8.1f} "
+                f"{row['p99_ms']:8.1f} {row['refused']:3.0f} {row['errors']:6.0f} {spent:9.1f}",
+                flush=True,
+            )
+            if before:
+                parts = stages(before, target.sums())
+                print("          ", json.dumps({k: round(v, 2) for k, v in parts.items()}))
+
+
+if __name__ == "__main__":
+    main()
