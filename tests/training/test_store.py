@@ -125,11 +125,11 @@ def test_a_full_disk_is_told_and_loses_no_earlier_row(
             raise OSError(28, "No space left on device")
 
     real = store._write
-    monkeypatch.setattr(store, "_write", write)
-    with pytest.raises(StorageError, match=r"No space left on device.*cache --clear"):
-        again.append([key(3), key(4), key(5)], rows(3, 4, 5))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_write", write)
+        with pytest.raises(StorageError, match=r"No space left on device.*cache --clear"):
+            again.append([key(3), key(4), key(5)], rows(3, 4, 5))
     again.close()
-    monkeypatch.undo()
     after = Store(folder, SHAPE)
     assert {key(1), key(2)} <= set(after.index) <= {key(1), key(2), key(3), key(4), key(5)}
     kept = [int.from_bytes(k, "big") for k in after.index]

@@ -486,9 +486,9 @@ def test_a_run_killed_while_it_writes_resumes_from_the_epoch_before(
             raise KeyboardInterrupt
         save(*given)
 
-    monkeypatch.setattr(checkpoint, "save_file", killed)
-    train(job(*parts, folder=tmp_path, **DEEP), Notes())
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", killed)
+        train(job(*parts, folder=tmp_path, **DEEP), Notes())
     assert [path.name for path in tmp_path.glob("*.safetensors")] == [runs.FILE]
     second, notes = job(*parts, folder=tmp_path, resume=True, **DEEP), Notes()
     assert timeless(train(second, notes)) == timeless(whole)
@@ -507,10 +507,10 @@ def test_a_disk_that_fills_leaves_the_epoch_before(
             raise OSError(28, "No space left on device")
         save(*given)
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(StorageError, match="No space left on device"):
-        train(job(*parts, folder=tmp_path, **DEEP), Notes())
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(StorageError, match="No space left on device"):
+            train(job(*parts, folder=tmp_path, **DEEP), Notes())
     notes = Notes()
     train(job(*parts, folder=tmp_path, resume=True, **DEEP), notes)
     assert [record.epoch for record in notes.records] == [3, 4]
