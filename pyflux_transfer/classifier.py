@@ -128,7 +128,7 @@ class Classifier:
         """Count the units."""
         return len(self.network.units)
 
-    def __getitem__(self, key: int | slice) -> Slice:
+    def __getitem__(self, key: int | str | slice) -> Slice:
         """Slice the chain by unit index or stage name: `net[:-1]`, `net["stage1":"stage3"]`."""
         return chain_slice(self.network, key)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyflux_transfer.engines.base import Array, Network
-from pyflux_transfer.errors import InputError
-from pyflux_transfer.units import Unit, resolve_cut
+from pyflux_transfer.errors import InputError, lookup
+from pyflux_transfer.units import Unit, stages
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,19 @@ class Slice:
         return self.network.apply(x, self.start, self.stop)
 
 
-def chain_slice(network: Network, key: int | slice) -> Slice:
-    """Return the slice of a chain that `key` means; a stage's name stands for its first unit."""
+def chain_slice(network: Network, key: int | str | slice) -> Slice:
+    """Return the slice of a chain that `key` means: a unit, a stage, or from one to before another.
+
+    At the edge of a slice a stage's name stands for its first unit. Raises IndexError for an index
+    outside, InputError for an unknown stage and for a slice of no unit.
+    """
     units = network.units
     if isinstance(key, int):
         index = range(len(units))[key]
         return Slice(network, index, index + 1)
+    if isinstance(key, str):
+        begin = _first(units, key)
+        return Slice(network, begin, begin + sum(unit.stage == key for unit in units))
     if key.step not in (None, 1):
         raise InputError(f"A slice of the chain has no step, got {key.step}.")
     begin, end, _ = slice(_edge(units, key.start), _edge(units, key.stop)).indices(len(units))
@@ -47,7 +54,9 @@ def chain_slice(network: Network, key: int | slice) -> Slice:
 
 
 def _edge(units: Sequence[Unit], edge: int | str | None) -> int | None:
-    if isinstance(edge, str):
-        resolve_cut(units, edge)  # answers an unknown name
-        return next(i for i, unit in enumerate(units) if unit.stage == edge)
-    return edge
+    return _first(units, edge) if isinstance(edge, str) else edge
+
+
+def _first(units: Sequence[Unit], stage: str) -> int:
+    lookup(dict.fromkeys(stages(units)), stage, "stage")
+    return next(i for i, unit in enumerate(units) if unit.stage == stage)
