@@ -1,0 +1,526 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import pyflux_transfer as pft
+from pyflux_transfer import checkpoint
+from pyflux_transfer.data.preprocess import load as load_image
+from pyflux_transfer.errors import (
+    BundleError,
+    DataError,
+    ImageError,
+    InputError,
+    PyFluxTransferError,
+    WeightsError,
+)
+from pyflux_transfer.metrics import evaluate
+from pyflux_transfer.predict import probabilities
+from pyflux_transfer.training.train import Run
+from tests import photos
+from tests.broken import BROKEN
+from tests.engines import fake
+from tests.training.helpers import Notes
+
+pytestmark = pytest.mark.usefixtures("fake_engine")
+
+CLASSES = ["blue", "green", "red"]
+COUNTS = {"blue": 8, "green": 8, "red": 8}
+
+
+@pytest.fixture
+def net() -> pft.Classifier:
+    return pft.load("tiny", engine="fake")
+
+
+@pytest.fixture
+def model(net: pft.Classifier) -> pft.Classifier:
+    return net.with_head(CLASSES)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return photos.write(tmp_path / "photos", COUNTS)
+
+
+def timeless(run: Run) -> list[Any]:
+    return [replace(record, seconds=0.0) for record in run.records]
+
+
+def tensors(model: pft.Classifier) -> dict[str, Any]:
+    return model.network.state()
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert set(one) == set(other)
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name])
+
+
+# --- loading --------------------------------------------------------------------------------------
+
+
+def test_loading_takes_the_published_weights(net: pft.Classifier) -> None:
+    assert_same(tensors(net), fake.pretrained("tiny"))
+    assert net.units[net.network.cut].stage == "head"
+    assert net.engine == "engine: fake (asked for)"
+
+
+def test_a_random_start_depends_on_the_seed() -> None:
+    first, again, other = (
+        pft.load("tiny", weights=None, engine="fake", seed=seed) for seed in (1, 1, 2)
+    )
+    assert_same(tensors(first), tensors(again))
+    assert not np.array_equal(tensors(first)["conv1.weight"], tensors(other)["conv1.weight"])
+
+
+def test_weights_come_from_a_file(tmp_path: Path) -> None:
+    state = pft.load("tiny", weights=None, engine="fake", seed=9).network.state()
+    save_file(state, tmp_path / "w.safetensors")
+    for path in (tmp_path / "w.safetensors", str(tmp_path / "w.safetensors")):
+        assert_same(tensors(pft.load("tiny", weights=path, engine="fake")), state)
+
+
+def test_a_bundle_is_a_network_or_the_weights_of_one(model: pft.Classifier, tmp_path: Path) -> None:
+    path = model.save(tmp_path / "m.safetensors")
+    for loaded in (
+        pft.load(path, engine="fake"),
+        pft.load(str(path), engine="fake"),
+        pft.load("tiny", weights=path, engine="fake"),
+    ):
+        assert loaded.classes == tuple(CLASSES)
+        assert_same(tensors(loaded), tensors(model))
+
+
+def test_a_bundle_of_another_architecture_is_refused(model: pft.Classifier, tmp_path: Path) -> None:
+    path = model.save(tmp_path / "m.safetensors")
+    with pytest.raises(WeightsError, match=r"is a bundle of tiny, not of resnet18.*load\("):
+        pft.load("resnet18", weights=path, engine="fake")
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    save_file({"layer1.0.conv1.weight": np.zeros(1, np.float32)}, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="They belong to another architecture or head"):
+        pft.load("tiny", weights=tmp_path / "w.safetensors", engine="fake")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "says"),
+    [
+        ("tinny", {}, InputError, "Unknown architecture 'tinny'. Did you mean 'tiny'"),
+        ("tiny", {"engine": "fakes"}, InputError, "Unknown engine 'fakes'. Did you mean 'fake'"),
+        ("tiny", {"precision": "fp16"}, InputError, "precision must be fp32, bf16 or auto"),
+        ("tiny", {"device": "gpu"}, InputError, "device must be auto, cpu or cuda"),
+        ("tiny", {"weights": "nowhere.pth"}, InputError, "No such file"),
+        ("tiny", {"weights": "nowhere.safetensors"}, InputError, "No such file"),
+        ("nowhere.safetensors", {}, InputError, "No such file"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told(
+    name: str, options: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        pft.load(name, **{"engine": "fake", **options})
+
+
+def test_bare_weights_are_no_network(tmp_path: Path) -> None:
+    save_file({"a": np.zeros(1, np.float32)}, tmp_path / "w.safetensors")
+    with pytest.raises(BundleError, match="Give it as weights= of an architecture"):
+        pft.load(tmp_path / "w.safetensors", engine="fake")
+
+
+# --- units and slices -----------------------------------------------------------------------------
+
+
+def test_a_network_is_a_chain(net: pft.Classifier) -> None:
+    assert len(net) == len(net.units) == 7
+    assert [one.units[0].name for one in net] == [unit.name for unit in net.units]  # type: ignore[attr-defined]
+    images = np.zeros((2, 3, 8, 8), np.float32)
+    assert net[:-1](images).shape == (2, 16)
+    assert net["stem":"stage2"](images).shape == (2, 12, 8, 8)  # type: ignore[misc]
+    assert len(net["head"]) == 4
+
+
+def test_summary_prints_the_units(
+    model: pft.Classifier, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.summary()
+    lines = capsys.readouterr().out.splitlines()
+    assert any("conv1" in line and "3×8×8" in line and "8×8×8" in line for line in lines)
+    assert sum("yes" in line for line in lines) == 1
+
+
+# --- heads ----------------------------------------------------------------------------------------
+
+
+def test_a_head_copies_the_trunk_and_begins_anew(net: pft.Classifier) -> None:
+    before = tensors(net)
+    model = net.with_head(CLASSES, hidden=[5], dropout=0.5)
+    assert [unit.name for unit in model.units[-3:]] == [
+        "classifier.0", "classifier.2", "classifier.3",
+    ]  # fmt: skip
+    assert model.classes == tuple(CLASSES)
+    for name in ("conv1.weight", "bn2.running_mean", "conv3.bias"):
+        np.testing.assert_array_equal(tensors(model)[name], before[name])
+    model.network.load_state({n: v + 1 for n, v in tensors(model).items()})
+    assert_same(tensors(net), before)
+
+
+def test_a_heads_start_depends_on_its_seed(net: pft.Classifier) -> None:
+    first, again, other = (
+        tensors(net.with_head(CLASSES, seed=s))["classifier.weight"] for s in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_old_classifier_can_be_kept(net: pft.Classifier) -> None:
+    model = net.with_head(CLASSES, keep="classifier")
+    np.testing.assert_array_equal(
+        tensors(model)["classifier.1.weight"], tensors(net)["classifier.1.weight"]
+    )
+    assert tensors(model)["head.weight"].shape == (3, 1000)
+
+
+def test_a_trained_head_is_replaced_even_by_one_of_its_size(
+    net: pft.Classifier, folder: Path
+) -> None:
+    for keep in (None, "classifier"):
+        model = net.with_head(CLASSES, keep=keep)  # type: ignore[arg-type]
+        model.fit(folder, epochs=1, cut="head" if keep is None else "stage2")
+        anew = model.with_head(["a", "b", "c"], keep=keep)  # type: ignore[arg-type]
+        name = "classifier.weight" if keep is None else "head.weight"
+        assert not np.array_equal(tensors(model)[name], tensors(anew)[name])
+        np.testing.assert_array_equal(
+            tensors(anew)[name],
+            tensors(net.with_head(["a", "b", "c"], keep=keep))[name],  # type: ignore[arg-type]
+        )
+
+
+def test_a_classifier_that_is_gone_cannot_be_kept(model: pft.Classifier) -> None:
+    with pytest.raises(InputError, match="lost to an earlier head"):
+        model.with_head(CLASSES, keep="classifier")
+
+
+@pytest.mark.parametrize(
+    ("classes", "options", "says"),
+    [
+        (["a"], {}, "at least 2 classes, got 1"),
+        (["a", "a"], {}, "must differ from each other"),
+        ("ants", {}, "must be a list of names, got the text 'ants'"),
+        (["a", "b"], {"hidden": [0]}, "must be positive"),
+        (["a", "b"], {"dropout": 1}, r"dropout must be in \[0, 1\)"),
+        (["a", "b"], {"activation": "rely"}, "Did you mean 'relu'"),
+        (["a", "b"], {"keep": "all"}, "keep must be None, 'hidden' or 'classifier'"),
+        (["a", "b"], {"keep": "hidden"}, "needs a classifier with hidden Dense layers"),
+        (["a", "b"], {"keep": "classifier", "hidden": [4]}, "cannot be added"),
+    ],
+)
+def test_heads_that_cannot_be_are_refused(
+    classes: Any, options: dict[str, Any], says: str, net: pft.Classifier
+) -> None:
+    with pytest.raises(InputError, match=says):
+        net.with_head(classes, **options)
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def test_five_lines_train_save_and_predict(
+    net: pft.Classifier, folder: Path, tmp_path: Path
+) -> None:
+    model = net.with_head(CLASSES)
+    run = model.fit(folder, cut="stage1", epochs=12, lr=3e-2)
+    path = model.save(tmp_path / "m.safetensors")
+    loaded = pft.load(path, engine="fake")
+    assert run.best.valid_accuracy == 1
+    assert loaded.predict(folder) == model.predict(folder)
+    assert loaded.evaluate(folder) == model.evaluate(folder)
+    assert loaded.evaluate(folder).accuracy > 0.9
+
+
+def test_the_same_photos_and_seed_are_the_same_history(net: pft.Classifier, folder: Path) -> None:
+    runs, notes = [], Notes()
+    for seed, watcher in ((0, Notes()), (0, notes), (1, Notes())):
+        model = net.with_head(CLASSES, seed=seed, dropout=0.2)
+        runs.append(timeless(model.fit(folder, epochs=3, seed=seed, watcher=watcher)))
+    assert runs[0] == runs[1] != runs[2]
+    assert "training features: 20 of 20 from the feature cache" in notes.lines
+
+
+def test_without_the_cache_nothing_is_kept(
+    model: pft.Classifier, folder: Path, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        notes = Notes()
+        model.fit(folder, epochs=1, cache=False, watcher=notes)
+        assert not any("feature cache" in line for line in notes.lines)
+    assert not list((tmp_path / "cache").rglob("rows.f32"))
+
+
+def test_a_cache_can_be_put_anywhere(model: pft.Classifier, folder: Path, tmp_path: Path) -> None:
+    model.fit(folder, epochs=1, cache=pft.Cache(tmp_path / "mine", memory_bytes=0))
+    assert list((tmp_path / "mine").rglob("rows.f32"))
+
+
+def test_what_a_run_begins_with_is_said(model: pft.Classifier, folder: Path) -> None:
+    notes = Notes()
+    model.fit(folder, epochs=1, watcher=notes)
+    assert notes.lines[:2] == [
+        "engine: fake (asked for)",
+        "20 images of 3 classes to train, 4 to validate",
+    ]
+
+
+def test_deeper_training_has_a_lower_rate_unless_given(model: pft.Classifier, folder: Path) -> None:
+    def rate(**options: Any) -> float:
+        return model.fit(folder, epochs=1, schedule="constant", **options).records[0].lr
+
+    assert rate() == 1e-3
+    assert rate(cut="stage2") == 1e-4
+    assert rate(cut=0, lr=0.5) == 0.5
+
+
+def test_fine_tuning_trains_the_head_then_deeper(model: pft.Classifier, folder: Path) -> None:
+    before = tensors(model)
+    run = model.fine_tune(folder, freeze_epochs=2, epochs=3, depth=2, schedule="constant")
+    assert [(r.phase, r.lr) for r in run.records] == [
+        (1, 1e-3), (1, 1e-3), (2, 1e-4), (3, 1e-4), (3, 1e-4),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(before["conv1.weight"], tensors(model)["conv1.weight"])
+
+
+@pytest.mark.parametrize("valid", [0.5, "folder", None])
+def test_validation_images_are_a_share_a_folder_or_none(
+    valid: Any, model: pft.Classifier, folder: Path, tmp_path: Path
+) -> None:
+    if valid == "folder":
+        valid = photos.write(tmp_path / "valid", {"blue": 2, "green": 3, "red": 4}, seed=50)
+    notes = Notes()
+    run = model.fit(folder, valid=valid, epochs=1, watcher=notes)
+    train, count = {0.5: (12, 12), None: (24, 0)}.get(valid, (24, 9))
+    assert notes.lines[1] == f"{train} images of 3 classes to train, {count} to validate"
+    assert (run.best.valid_loss is None) is (count == 0)
+
+
+def test_a_source_with_splits_uses_them(model: pft.Classifier, folder: Path) -> None:
+    rows = ["path,label,split"]
+    for label in CLASSES:
+        for i in range(8):
+            rows.append(f"{label}/{i:03}.png,{label},{('train', 'valid', 'test')[min(i // 3, 2)]}")
+    (folder / "table.csv").write_text("\n".join(rows))
+    for data in (folder / "table.csv", pft.scan(folder / "table.csv")):
+        notes = Notes()
+        model.fit(data, epochs=1, watcher=notes)
+        assert notes.lines[1] == "9 images of 3 classes to train, 9 to validate"
+        assert model.evaluate(data).count == 6
+        found, labels, paths = model.features(data)
+        assert found.shape == (24, 16)
+        assert (len(labels), len(set(paths))) == (24, 24)
+
+
+def test_classes_keep_the_order_they_were_given(net: pft.Classifier, folder: Path) -> None:
+    model = net.with_head(["red", "blue", "green"])
+    model.fit(folder, cut="stage1", epochs=12, lr=3e-2)
+    assert model.evaluate(folder).accuracy > 0.9
+    assert model.predict(folder / "red" / "000.png")[0].label == "red"
+
+
+def test_classes_that_differ_are_refused_with_both_lists(net: pft.Classifier, folder: Path) -> None:
+    model = net.with_head(["ants", "bees"])
+    for refused in (
+        lambda: model.fit(folder),
+        lambda: model.evaluate(folder),
+        lambda: model.fit(pft.scan(folder)),
+    ):
+        with pytest.raises(InputError, match=r"blue, green, red.*ants, bees"):
+            refused()
+
+
+def test_a_network_with_its_old_classes_says_what_it_needs(
+    net: pft.Classifier, folder: Path
+) -> None:
+    for refused in (net.fit, net.fine_tune, net.evaluate):
+        with pytest.raises(InputError, match=r"1000 ImageNet classes\. Give it a head"):
+            refused(folder)
+
+
+@pytest.mark.parametrize("make", BROKEN, ids=lambda make: make.__name__)
+def test_data_that_cannot_be_used_is_refused_with_the_remedy(
+    make: Callable[[Path], Path], model: pft.Classifier, tmp_path: Path
+) -> None:
+    data = make(tmp_path / "broken")
+    with pytest.raises(DataError) as refusal:
+        (pft.load("tiny", engine="fake").with_head(pft.scan(data).train.classes)).fit(data)
+    assert BROKEN[make] in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"batchsize": 8}, "Unknown option 'batchsize'. Did you mean 'batch_size'"),
+        ({"epoch": 8}, "Unknown option 'epoch'. Did you mean 'epochs'"),
+        ({"learning_rate": 1}, "Unknown option 'learning_rate'"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1"),
+        ({"lr": 0.0}, "learning rate must be positive, got 0"),
+        ({"lr": -1.0}, "learning rate must be positive"),
+        ({"cut": "stage9"}, "Unknown stage 'stage9'. Did you mean 'stage"),
+        ({"cut": 99}, "The cut must be from 0 to 5, got 99"),
+        ({"cut": -1}, "The cut must be from 0 to 5, got -1"),
+        ({"valid": 1.5}, "validation share must be between 0 and 1, got 1.5"),
+        ({"valid": "nowhere"}, "'nowhere' does not exist"),
+        ({"resume": True}, "resume=True needs run_dir="),
+        ({"precision": "fp16"}, "precision must be fp32, bf16 or auto"),
+        ({"solver": "lbfgs", "cut": "stage1"}, "solver='lbfgs' trains one Dense layer"),
+        ({"patience": 2, "valid": None}, "patience=2 needs validation images"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    options: dict[str, Any], says: str, model: pft.Classifier, folder: Path
+) -> None:
+    with pytest.raises(InputError, match=says):
+        model.fit(folder, **options)
+
+
+def test_a_precision_asked_for_in_training_is_the_networks_from_then_on(
+    model: pft.Classifier, folder: Path
+) -> None:
+    network, before = model.network, tensors(model)
+    model.fit(folder, epochs=1, lr=1e-12, precision="auto")
+    assert model.network is network  # it has that precision
+    model.fit(folder, cut="stage2", epochs=1, lr=1e-12, precision="fp32")
+    assert model.network is not network
+    assert model.plan.precision == "fp32"
+    np.testing.assert_array_equal(tensors(model)["conv1.weight"], before["conv1.weight"])
+    changed = model.network
+    model.fit(folder, epochs=1)
+    assert model.network is changed
+
+
+def test_an_interrupted_run_resumes(net: pft.Classifier, folder: Path, tmp_path: Path) -> None:
+    def press(record: Any) -> None:
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    whole = net.with_head(CLASSES)
+    wanted = whole.fit(folder, cut="stage1", epochs=4)
+    part = net.with_head(CLASSES).fit(
+        folder, cut="stage1", epochs=4, run_dir=tmp_path / "run", watcher=Notes(press)
+    )
+    assert part.stopped == "interrupted"
+    model = net.with_head(CLASSES, seed=5)  # the head's start does not matter: the run has it
+    run = model.fit(folder, cut="stage1", epochs=4, run_dir=tmp_path / "run", resume=True)
+    assert timeless(run) == timeless(wanted)
+    assert_same(tensors(model), tensors(whole))
+
+
+def test_an_image_seen_to_be_readable_is_not_decoded_again_unless_the_limit_falls(
+    model: pft.Classifier, folder: Path
+) -> None:
+    model.fit(folder, epochs=1)
+    path = folder / "red" / "000.png"
+    with pytest.raises(DataError, match="files cannot be read"):
+        model.fit(folder, epochs=1, max_pixels=100)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="1 of 24 files cannot be read") as refusal:
+        photos.write(folder, {})
+        model.fit(pft.scan(folder, max_skipped=0))
+    assert str(path) in str(refusal.value)
+
+
+# --- prediction, evaluation, features -------------------------------------------------------------
+
+
+def test_predicting_an_unreadable_image_raises(model: pft.Classifier, tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_text("no image")
+    with pytest.raises(ImageError, match=r"x\.jpg"):
+        model.predict(tmp_path / "x.jpg")
+
+
+def test_evaluation_is_that_of_the_probabilities(model: pft.Classifier, folder: Path) -> None:
+    paths = sorted(folder.rglob("*.png"))
+    images = np.stack([load_image(path, model.preprocessing) for path in paths])
+    labels = np.array([CLASSES.index(path.parent.name) for path in paths])
+    wanted = evaluate(probabilities(model.network, images), labels, CLASSES)
+    for batch_size in (1, 5, 100):
+        found = model.evaluate(folder, batch_size=batch_size)
+        assert found.confusion == wanted.confusion
+        assert found.log_loss == pytest.approx(wanted.log_loss)
+
+
+def test_evaluation_names_what_it_left_out(model: pft.Classifier, tmp_path: Path) -> None:
+    folder = photos.write(tmp_path / "many", {"blue": 20, "green": 20, "red": 20})
+    (folder / "red" / "notes.txt").write_text("no image")
+    notes = Notes()
+    assert model.evaluate(folder, watcher=notes).count == 60
+    assert notes.bars == {"evaluation": [60]}
+    assert len(notes.lines) == 1
+    assert "notes.txt" in notes.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("cut", "shape"), [("head", (16,)), ("stage2", (12, 8, 8)), (0, (3, 8, 8))]
+)
+def test_features_are_what_enters_the_cut(
+    cut: Any, shape: tuple[int, ...], net: pft.Classifier, folder: Path
+) -> None:
+    before = net.network.cut
+    found, labels, paths = net.features(folder, cut=cut)
+    assert found.shape == (24, *shape)
+    assert net.network.cut == before
+    assert labels == [Path(path).parent.name for path in paths]
+    image = load_image(paths[5], net.preprocessing)[None]
+    stop = 0 if cut == 0 else 2 if cut == "stage2" else 5
+    np.testing.assert_allclose(found[5:6], net.network.apply(image, 0, stop), rtol=1e-5, atol=1e-6)
+
+
+def test_features_and_training_share_the_cache(model: pft.Classifier, folder: Path) -> None:
+    model.features(folder)
+    notes = Notes()
+    model.fit(folder, epochs=1, watcher=notes)
+    assert "training features: 20 of 20 from the feature cache" in notes.lines
+
+
+# --- saving ---------------------------------------------------------------------------------------
+
+
+def test_a_bundle_tells_how_it_was_made(
+    model: pft.Classifier, folder: Path, tmp_path: Path
+) -> None:
+    model.fit(folder, cut="stage2", epochs=2, lr=1e-2, augment=["flip"], class_weights="auto")
+    bundle = checkpoint.read(model.save(tmp_path / "m.safetensors"))
+    assert bundle.cut == 2
+    assert bundle.preprocessing == fake.TINY.preprocessing
+    assert bundle.info["engine"] == "fake"
+    assert bundle.info["versions"]["pyflux-transfer"] == pft.__version__
+    training = bundle.info["training"]
+    assert training["images"] == 20
+    assert training["options"]["augment"] == "flip"
+    assert training["phases"] == [{"cut": 2, "epochs": 2, "lr": 1e-2}]
+    assert training["best"]["valid_loss"] > 0
+    json.dumps(bundle.info)
+    again = pft.load(tmp_path / "m.safetensors", engine="fake").save(tmp_path / "n.safetensors")
+    assert checkpoint.read(again).info["training"] == training
+
+
+@pytest.mark.parametrize("name", ["m", "m.pth", "m.safetensors.bak"])
+def test_a_bundles_name_says_what_it_is(name: str, model: pft.Classifier, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must end in \.safetensors"):
+        model.save(tmp_path / name)
+
+
+def test_an_unfinished_bundle_cannot_be_loaded(model: pft.Classifier, tmp_path: Path) -> None:
+    path = model.save(tmp_path / "m.safetensors")
+    shutil.copy(path, tmp_path / "half.safetensors")
+    with (tmp_path / "half.safetensors").open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    with pytest.raises(PyFluxTransferError, match="cut short"):
+        pft.load(tmp_path / "half.safetensors", engine="fake")
