@@ -2,6 +2,7 @@
 # they lie, calls for whole batches. Nothing here is kept after a call but the networks themselves.
 
 const NETWORKS = Dict{Int, Network}()
+const LAST = Ref(0) # numbers are not used twice
 
 "The array itself where it lies: same memory, dense, valid only during the call."
 dense(x::AbstractArray) = unsafe_wrap(Array, pointer(x), size(x))
@@ -20,9 +21,9 @@ end
 create_pretrained(text, deadline_s) = keep(pretrained(parse_plan(text); deadline_s))
 
 function keep(net::Network)
-    number = maximum(keys(NETWORKS); init = 0) + 1
-    NETWORKS[number] = net
-    return number
+    LAST[] += 1
+    NETWORKS[LAST[]] = net
+    return LAST[]
 end
 
 "Forget networks that nobody holds any more."

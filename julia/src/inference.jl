@@ -20,6 +20,7 @@ apply(net::Network, x::AbstractArray, start::Integer, stop::Integer) = evaluate(
 )
 
 function evaluate(net::Network, x, range)
+    isempty(range) || check_input(net.units, first(range), x)
     net.device isa Flux.CPUDevice || return net.chain[range](net.device(x))
     i = first(range)
     while i <= last(range)
@@ -36,6 +37,30 @@ function evaluate(net::Network, x, range)
         end
     end
     return x
+end
+
+# What a unit takes: images of so many channels, or vectors of so many numbers.
+function check_input(units, index, x)
+    unit = units[index]
+    axes = unit.kind === :dense ? 2 : unit.kind in (:flatten, :dropout) ? ndims(x) : 4
+    ndims(x) == axes ||
+        throw(DimensionMismatch("unit $(unit.name) takes $axes axes, got $(ndims(x))"))
+    axes == 4 || unit.kind === :dense || return nothing
+    wanted = unit.kind === :dense ? unit.options["in"] : channels_before(units, index)
+    size(x, axes - 1) == wanted ||
+        throw(DimensionMismatch(
+            "unit $(unit.name) takes $wanted channels, got $(size(x, axes - 1))",
+        ))
+    return nothing
+end
+
+"Channels of the images that reach a unit: those of the last unit before it that says so."
+function channels_before(units, index)
+    for unit in Iterators.reverse(units[1:(index - 1)])
+        unit.kind === :fire && return 2 * unit.options["expand"]
+        haskey(unit.options, "out") && return unit.options["out"]
+    end
+    return 3
 end
 
 rewritten(net::Network, i) = get!(() -> rewrite(net.units[i], net.chain[i]), net.rewritten, i)
@@ -92,6 +117,8 @@ function out_size(units::Vector{Rewritten}, size)
         sizes = Dict(1 => size)
         for op in unit.operations
             sizes[op.to] = out_size(op, sizes[op.from])
+            all(>(0), sizes[op.to]) ||
+                throw(DimensionMismatch("unit $(unit.name): an image of $(size[1:2]) is too small"))
         end
         size = sizes[unit.result]
     end

@@ -94,7 +94,7 @@ function bring_forward!(ws::Workspace, slot)
 end
 
 # Output size and padding before the first pixel, along one axis.
-out_length(op, n) = op.same ? cld(n, op.stride) : (n + 2op.padding - op.kernel) ÷ op.stride + 1
+out_length(op, n) = op.same ? cld(n, op.stride) : fld(n + 2op.padding - op.kernel, op.stride) + 1
 before(op, n) = op.same ? same_padding(n, op.kernel, op.stride) ÷ 2 : op.padding
 
 out_size(op::Convolve, (w, h, _)) = (out_length(op, w), out_length(op, h), op.width)
@@ -102,7 +102,7 @@ out_size(op::Depthwise, (w, h, c)) = (out_length(op, w), out_length(op, h), c)
 function out_size(op::Maximum, (w, h, c))
     count(n) = op.ceil ?
         ceil_windows(n, op.kernel, op.stride) :
-        (n + 2op.padding - op.kernel) ÷ op.stride + 1
+        fld(n + 2op.padding - op.kernel, op.stride) + 1
     return count(w), count(h), c
 end
 

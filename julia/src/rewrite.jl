@@ -8,6 +8,7 @@
 A unit as operations over four numbered slots: its input lies in slot 1, its output in `result`.
 """
 struct Rewritten
+    name::String
     operations::Vector{Any}
     result::Int
 end
@@ -17,7 +18,7 @@ function rewrite(unit::Unit, layer)
     haskey(EMITTERS, unit.kind) || return nothing
     operations = Any[]
     result = EMITTERS[unit.kind](operations, unit.options, first.(leaves(layer)), 1)
-    return Rewritten(operations, result)
+    return Rewritten(unit.name, operations, result)
 end
 
 "Slots other than these, in order."

@@ -50,6 +50,8 @@ Update the tail in place; the mean loss before it. `x` is what `embed` returned,
 1, `rates` holds the learning rate of each of the tail's stages.
 """
 function step!(net::Network, x::AbstractArray, labels, rates::AbstractDict, weights = nothing)
+    check_input(net.units, net.cut + 1, x)
+    check_batch(net, x)
     trained = tail(net)
     input = net.device(x)
     soft, total = targets(labels, classes(net), net.update.label_smoothing, weights)
@@ -68,6 +70,23 @@ function step!(net::Network, x::AbstractArray, labels, rates::AbstractDict, weig
     end
     net.steps += 1
     return Float64(loss)
+end
+
+# One value a channel has no variance: refused before it can reach the running statistics.
+function check_batch(net::Network, x)
+    (size(x, ndims(x)) > 1 || net.update.freeze_bn) && return nothing
+    for i in (net.cut + 1):length(net.units)
+        x = evaluate(net, x, i:i)
+        learns = any(((leaf, _),) -> leaf isa BatchNorm, leaves(net.chain[i]))
+        learns &&
+            size(x, 1) * size(x, 2) == 1 &&
+            throw(DomainError(
+                net.units[i].name,
+                "BatchNorm cannot learn from one value a channel. Use a batch of at least 2 " *
+                    "images, or freeze_bn.",
+            ))
+    end
+    return nothing
 end
 
 "Width of the logits: that of the last layer with parameters."

@@ -130,3 +130,16 @@ end
     @test length(Set(PyFluxTransfer.mix(s, t, i) for s in 0:9, t in 0:9, i in 1:3)) == 300
     @test PyFluxTransfer.mix(-1, 0, 1) >= 0
 end
+
+@testset "one value a channel" begin
+    net = tiny_network()
+    one = zeros(Float32, 2, 2, 3, 1)
+    @test_throws DimensionMismatch step!(net, one, [1], rates(0.1))
+    cut_at!(net, 2)
+    one = zeros(Float32, 1, 1, 8, 1)
+    @test_throws DomainError step!(net, one, [1], rates(0.1))
+    prepare!(net, Update(; freeze_bn = true))
+    @test isfinite(step!(net, one, [1], rates(0.1)))
+    prepare!(net, Update())
+    @test isfinite(step!(net, zeros(Float32, 1, 2, 8, 1), [1], rates(0.1)))
+end

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from pyflux_transfer import environment
-from pyflux_transfer.errors import EngineError, InputError, PyFluxTransferError
+from pyflux_transfer.errors import EngineError, InputError, PyFluxTransferError, TrainingError
 
 # Julia's exceptions → ours, by the name of their type; any other is an EngineError.
 _ERRORS: dict[str, type[PyFluxTransferError]] = {
     "ArgumentError": InputError,
     "DimensionMismatch": InputError,
+    "DomainError": TrainingError,
 }
 
 _package: Any = None
@@ -56,7 +57,7 @@ def _plain(result: Any) -> Any:
 def _translated(error: Any) -> PyFluxTransferError:
     from juliacall import Base
 
-    message = str(Base.sprint(Base.showerror, error.exception))
+    message = str(Base.sprint(Base.showerror, error.exception)).split("\nStacktrace")[0]
     kind = str(Base.string(Base.nameof(Base.typeof(error.exception))))
     return _ERRORS.get(kind, EngineError)(f"Julia: {message}")
 

@@ -12,7 +12,7 @@ from pyflux_transfer.catalog import MODELS, architecture
 from pyflux_transfer.engines import flux
 from pyflux_transfer.engines.base import Network, Plan, Update
 from pyflux_transfer.engines.julia import call
-from pyflux_transfer.errors import EngineError, InputError, WeightsError
+from pyflux_transfer.errors import EngineError, InputError, TrainingError, WeightsError
 from pyflux_transfer.head import Head
 from tests.engines.conformance import Build, Conformance
 from tests.engines.torch_side import noise
@@ -107,7 +107,7 @@ def test_a_kept_classifier_keeps_metalheads_layers(name: str) -> None:
 
 def test_batch_of_one_value_a_channel_cannot_train_batchnorm() -> None:
     network = flux.build(Plan(architecture("resnet18"), Head(2), seed=1))
-    with pytest.raises(InputError, match="more than 1 value"):
+    with pytest.raises(TrainingError, match="at least 2 images, or freeze_bn"):
         network.step(noise(1, 3, 32, 32), np.array([0]), dict.fromkeys(
             ("stem", "stage1", "stage2", "stage3", "stage4", "head"), 0.1))  # fmt: skip
     assert np.isfinite(network.logits(noise(1, 3, 32, 32))).all()
@@ -118,6 +118,12 @@ def test_a_julia_error_arrives_as_ours_and_the_network_lives_on(network: Network
     with pytest.raises(InputError, match="Julia: DimensionMismatch"):
         network.apply(noise(1, 7, 64, 64), 0, 3)
     assert network.logits(network.embed(noise(1, 3, 64, 64))).shape == (1, 2)
+
+
+def test_an_image_too_small_names_the_unit() -> None:
+    network = flux.build(Plan(architecture("alexnet"), Head(2), seed=1))
+    with pytest.raises(InputError, match=r"unit features\.5: an image of \(2, 2\) is too small"):
+        network.apply(noise(1, 3, 27, 27), 0, len(network.units))
 
 
 def test_bf16_is_refused() -> None:
