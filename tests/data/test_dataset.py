@@ -74,7 +74,7 @@ def test_what_cannot_be_read_is_skipped_with_its_reason(photos: Photos) -> None:
     reasons = {skipped.path.name: skipped.reason for skipped in found.skipped}
     assert list(reasons) == ["notes.txt", "gone.jpg", "half.jpg", "large.png"]
     assert "it is not an image" in reasons["notes.txt"]
-    assert "truncated" in reasons["half.jpg"]
+    assert "damaged" in reasons["half.jpg"]  # older Pillows cannot tell that it is truncated
     assert "200 × 200 = 40,000 pixels, more than the limit of 10,000" in reasons["large.png"]
     assert reasons["gone.jpg"] == "No such file or directory"
 
