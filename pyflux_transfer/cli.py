@@ -97,6 +97,8 @@ def predict(
     bundle, *images = files
     if not images:
         raise InputError(f"Give photos or folders to label after the bundle '{bundle}'.")
+    if as_json and as_csv:
+        raise InputError("Choose one of --json and --csv.")
     given = [source for _, source in sources(images)]
     read = checkpoint.read(_bundle(bundle))
     network = restore(read, engine, precision=precision)

@@ -1,0 +1,13 @@
+"""The command line with the NumPy engine among the engines: run by tests as a process."""
+
+from __future__ import annotations
+
+from pyflux_transfer.catalog import MODELS
+from pyflux_transfer.cli import main
+from pyflux_transfer.engines import ENGINES
+from tests.engines import fake
+
+if __name__ == "__main__":
+    ENGINES["fake"] = "tests.engines.fake"
+    MODELS["tiny"] = fake.TINY
+    main()
