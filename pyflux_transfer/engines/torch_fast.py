@@ -18,10 +18,11 @@ from pyflux_transfer.engines.torch_models import (
     Step,
     TrainRunner,
     forward,
-    pad,
+    same_padding,
 )
 
 Convolution = Callable[[Tensor, Tensor | None], Tensor]
+Sides = tuple[int, int]  # of the two axes of an image
 
 # oneDNN's names for activations that it computes while a result is still in the cache.
 _FUSED: dict[str, tuple[str, list[float]]] = {
@@ -40,7 +41,7 @@ class FastRunner:
     def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
         self.tensors = tensors
         self.dtype = dtype
-        self._ready: dict[str, Convolution] = {}
+        self._ready: dict[str, dict[Sides, Convolution]] = {}
 
     def run(self, blocks: Iterable[Block], x: Tensor) -> Tensor:
         """Run the blocks in inference mode; x (N, …) float32 in, float32 out."""
@@ -63,10 +64,11 @@ class FastRunner:
             # In float32: logits want all their digits, and at this size memory sets the pace.
             weight = self.tensors[f"{step.layer.name}.weight"]
             return ACTIVATIONS[step.activation](F.linear(x.float(), weight, self._bias(step)))
-        ready = self._ready.get(step.layer.name)
-        if ready is None:
-            ready = self._ready[step.layer.name] = self._prepared(step, x.shape[1])
-        return ready(x, add)
+        wider, padding = _centred(step, x)
+        ready = self._ready.setdefault(step.layer.name, {})
+        if wider not in ready:
+            ready[wider] = self._prepared(step, x.shape[1], wider, padding)
+        return ready[wider](x, add)
 
     def drop(self, x: Tensor, p: float) -> Tensor:  # noqa: ARG002
         """Leave all values: dropout is for training."""
@@ -75,12 +77,14 @@ class FastRunner:
     def _bias(self, step: Step) -> Tensor | None:
         return self.tensors[step.bias] if step.bias else None
 
-    def _prepared(self, step: Step, channels: int) -> Convolution:
+    def _prepared(self, step: Step, channels: int, wider: Sides, padding: Sides) -> Convolution:
         weight, bias = self._folded(step)
-        weight = weight.to(self.dtype, memory_format=torch.channels_last)
         groups = channels // weight.shape[1]
+        if any(wider):
+            weight = F.pad(weight, (wider[1], 0, wider[0], 0))
+        weight = weight.to(self.dtype, memory_format=torch.channels_last)
         make = _onednn if weight.device.type == "cpu" and _has_onednn() else _plain
-        return make(step, weight, bias.to(self.dtype), groups)
+        return make(step, weight, bias.to(self.dtype), padding, groups)
 
     def _folded(self, step: Step) -> tuple[Tensor, Tensor]:
         """Weight and bias with the BatchNorm multiplied in: one pass over the result saved."""
@@ -101,7 +105,21 @@ def _has_onednn() -> bool:
     return available and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
-def _onednn(step: Step, weight: Tensor, bias: Tensor, groups: int) -> Convolution:
+def _centred(step: Step, x: Tensor) -> tuple[Sides, Sides]:
+    """Return by how much to widen the kernel, and the padding, equal before and behind.
+
+    TensorFlow's padding may need one more behind the image. Padding a copy of it would take
+    three times as long as the convolution; a row and a column of zeros ahead of the kernel, with
+    the larger padding on both sides, compute the same numbers.
+    """
+    if not isinstance(step.padding, str):
+        return (0, 0), (step.padding, step.padding)
+    kernel = step.layer.shape[-1]
+    (top, bottom), (left, right) = (same_padding(n, kernel, step.stride) for n in x.shape[2:])
+    return (bottom - top, right - left), (bottom, right)
+
+
+def _onednn(step: Step, weight: Tensor, bias: Tensor, padding: Sides, groups: int) -> Convolution:
     """Convolve through oneDNN with the weight packed ahead, sum and activation fused.
 
     These are the operators that torch.compile emits for a frozen network. Packing ahead saves
@@ -109,14 +127,12 @@ def _onednn(step: Step, weight: Tensor, bias: Tensor, groups: int) -> Convolutio
     """
     ops = torch.ops.mkldnn
     stride, dilation = [step.stride] * 2, [1, 1]
-    zero = [0, 0] if isinstance(step.padding, str) else [step.padding] * 2
-    packed = ops._reorder_convolution_weight(weight, zero, stride, dilation, groups, [])
+    packed = ops._reorder_convolution_weight(weight, padding, stride, dilation, groups, [])
+    common = (packed, bias, padding, stride, dilation, groups)
     attribute, scalars = _FUSED[step.activation]
     after_sum = None if attribute == "none" else attribute
 
     def convolve(x: Tensor, add: Tensor | None) -> Tensor:
-        x, padding = pad(step, x)
-        common = (packed, bias, padding, stride, dilation, groups)
         y: Tensor
         if add is None:
             y = ops._convolution_pointwise(x, *common, attribute, scalars, "")
@@ -128,11 +144,10 @@ def _onednn(step: Step, weight: Tensor, bias: Tensor, groups: int) -> Convolutio
     return convolve
 
 
-def _plain(step: Step, weight: Tensor, bias: Tensor, groups: int) -> Convolution:
+def _plain(step: Step, weight: Tensor, bias: Tensor, padding: Sides, groups: int) -> Convolution:
     """Convolve with PyTorch's own operators: graphics cards, and builds without oneDNN."""
 
     def convolve(x: Tensor, add: Tensor | None) -> Tensor:
-        x, padding = pad(step, x)
         y = F.conv2d(x, weight, bias, step.stride, padding, groups=groups)
         return ACTIVATIONS[step.activation](y if add is None else y.add_(add))
 

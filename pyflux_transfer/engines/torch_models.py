@@ -224,16 +224,13 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def pad(step: Step, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Return what the convolution shall see, and the symmetric padding left to do by it."""
+def _padded(step: Step, x: Tensor) -> tuple[Tensor, int]:
+    """Return what the convolution shall see, and the padding left to do by it."""
     if not isinstance(step.padding, str):
-        return x, (step.padding, step.padding)
+        return x, step.padding
     kernel = step.layer.shape[-1]
-    top, bottom = same_padding(x.shape[2], kernel, step.stride)
-    left, right = same_padding(x.shape[3], kernel, step.stride)
-    if (top, left) == (bottom, right):
-        return x, (top, left)
-    return F.pad(x, (left, right, top, bottom)), (0, 0)
+    rows, columns = (same_padding(size, kernel, step.stride) for size in x.shape[2:])
+    return F.pad(x, (*columns, *rows)), 0
 
 
 class TrainRunner:
@@ -261,7 +258,7 @@ class TrainRunner:
             x = F.linear(x, weight, bias)
         else:
             groups = x.shape[1] // weight.shape[1]
-            x, padding = pad(step, x)
+            x, padding = _padded(step, x)
             x = F.conv2d(x, weight, bias, step.stride, padding, groups=groups)
         if step.norm:
             x = self._normalised(step.norm.name, x, step.eps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,7 +171,7 @@ def test_the_fast_path_equals_the_plain_one(
     """With packed weights and, for builds and devices without them, PyTorch's convolutions."""
     monkeypatch.setattr(torch_fast, "_has_onednn", lambda: onednn)
     network = build(Plan(MODELS[name], seed=2))
-    x = noise(2, 3, 64, 64)
+    x = noise(2, 3, 64, 75)  # an even and an odd side: SAME padding differs
     runner = torch_fast.TrainRunner(network.tensors)
     with torch.inference_mode():
         plain = torch_fast.forward(runner, network._blocks, torch.from_numpy(x)).numpy()
@@ -183,9 +184,11 @@ def test_only_units_with_new_weights_are_prepared_again(monkeypatch: pytest.Monk
     prepared = []
     original = torch_fast.FastRunner._prepared
 
-    def counting(self: torch_fast.FastRunner, step: torch_fast.Step, channels: int) -> object:
+    def counting(
+        self: torch_fast.FastRunner, step: torch_fast.Step, *more: Any
+    ) -> torch_fast.Convolution:
         prepared.append(step.layer.name)
-        return original(self, step, channels)
+        return original(self, step, *more)
 
     monkeypatch.setattr(torch_fast.FastRunner, "_prepared", counting)
     x, y = noise(2, 3, 4, 4), np.array([0, 1])
