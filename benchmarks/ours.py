@@ -1,0 +1,26 @@
+"""Our side of training: from a folder of photos to a saved model, nothing kept from before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyflux_transfer as pft
+from benchmarks import measure
+
+
+def main(
+    folder: str, architecture: str, weights: str, cut: str, epochs: int, out: str,
+    cache: bool = False, solver: str = "steps",
+) -> None:  # fmt: skip
+    """Train the last layer (`cut="head"`) or from a stage on; save the best weights."""
+    net = pft.load(architecture, weights=weights, engine="torch")
+    model = net.with_head(sorted(path.name for path in (Path(folder) / "train").iterdir()))
+    run = model.fit(folder, cut=cut, epochs=epochs, cache=cache, solver=solver)
+    model.save(out)
+    measure.finish(
+        accuracy=run.best.valid_accuracy, seconds=run.seconds, precision=model.network.precision
+    )
+
+
+if __name__ == "__main__":
+    main(**measure.arguments())

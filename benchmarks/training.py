@@ -1,0 +1,147 @@
+"""Rows: training against the tutorial's loop, in time and memory, and its growth."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.measure import Cost
+from benchmarks.setting import Setting
+from benchmarks.table import Row
+
+MIB = 2**20
+PEER = "tutorial loop, eager fp32, batch 4"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One training task on both sides."""
+
+    name: str
+    architecture: str
+    cut: str  # ours
+    stage: str | None  # that the peer trains beside the last layer
+    epochs: int
+    peer_epochs: int  # that are run and timed, unless all are asked for
+    goal: float
+
+
+_WORK = (
+    Work("frozen trunk, ResNet-50", "resnet50", "head", None, 25, 3, 40.0),
+    Work("frozen trunk, ResNet-18", "resnet18", "head", None, 25, 6, 25.0),
+    Work("last stage, ResNet-50", "resnet50", "stage4", "layer4", 10, 3, 5.0),
+)
+
+
+def rows(setting: Setting) -> Iterator[Row]:
+    """Measure training."""
+    for work in _WORK:
+        ours = _ours(setting, setting.insects, work.architecture, work.cut, work.epochs)
+        theirs = _theirs(setting, work, work.epochs if setting.full else work.peer_epochs)
+        yield _time(setting, work, ours, theirs)
+        if work is _WORK[0]:
+            yield _larger_batches(setting, work, ours, theirs)
+            yield _memory(ours, theirs)
+
+
+def _time(setting: Setting, work: Work, ours: Cost, theirs: Cost) -> Row:
+    each = theirs.report["epoch_seconds"]
+    images = sum(1 for _ in setting.insects.rglob("*.jpg"))
+    spent = ours.report["seconds"]
+    # What waits for images is waiting for the decoding threads, which share the cores.
+    trunk = setting.share(
+        images * setting.flops[work.architecture],
+        spent["trunk"] + spent["decode"],
+        ours.report["precision"],
+    )
+    notes = [
+        f"{images} photos",
+        f"accuracy {ours.report['accuracy']:.3f}, the peer's {theirs.report['accuracy']:.3f} "
+        f"after {len(each)} epochs",
+        "ours: " + ", ".join(f"{k} {v:.1f} s" for k, v in spent.items() if v >= 0.05),
+        f"trunk with decoding {trunk}",
+    ]
+    if len(each) < work.epochs:
+        notes.append(f"peer: {len(each)} epochs of {mean(each):.1f} s run, the rest reckoned alike")
+    whole = _whole(theirs, work.epochs)
+    return Row(
+        f"{work.name}, {work.epochs} epochs, files to model", PEER, f"{ours.seconds:.1f} s",
+        f"{whole:.0f} s", whole / ours.seconds, work.goal, note="; ".join(notes),
+    )  # fmt: skip
+
+
+def _whole(theirs: Cost, epochs: int) -> float:
+    """Return the peer's seconds for all epochs: those that were not run take the mean of others."""
+    each: list[float] = theirs.report["epoch_seconds"]
+    return theirs.seconds + (epochs - len(each)) * mean(each)
+
+
+def _larger_batches(setting: Setting, work: Work, ours: Cost, theirs: Cost) -> Row:
+    """Give the peer batches of 32, which its authors do not use but which suit the processor."""
+    larger = _theirs(setting, work, 1, batch=32)
+    start = theirs.seconds - sum(theirs.report["epoch_seconds"])
+    whole = start + work.epochs * larger.report["epoch_seconds"][0]
+    return Row(
+        f"{work.name}, as above", "tutorial loop with batches of 32", f"{ours.seconds:.1f} s",
+        f"{whole:.0f} s", whole / ours.seconds, note="peer: one epoch run",
+    )  # fmt: skip
+
+
+def _memory(ours: Cost, theirs: Cost) -> Row:
+    return Row(
+        "memory of the first row: peak RSS", "the loop's main process, its loaders not counted",
+        f"{ours.peak_bytes / MIB:.0f} MiB", f"{theirs.peak_bytes / MIB:.0f} MiB",
+        ours.peak_bytes / theirs.peak_bytes, 1.0, at_most=True,
+    )  # fmt: skip
+
+
+def growth(setting: Setting) -> Iterator[Row]:
+    """Measure ten times as many images, features on disk."""
+    few = 30 if setting.tiny else 300
+    costs = [_grown(setting, count) for count in (few, 10 * few)]
+    seconds = [sum(cost.report["seconds"].values()) for cost in costs]
+    name = f"growth, {few} → {10 * few:,} images, ResNet-18, last stage, 1 epoch"
+    yield Row(
+        f"{name}: time", "itself", f"{seconds[1]:.1f} s", f"{seconds[0]:.1f} s",
+        seconds[1] / seconds[0], 10.5, at_most=True, note="decode, trunk, tail and cache summed",
+    )  # fmt: skip
+    peaks = [cost.peak_bytes for cost in costs]
+    yield Row(
+        f"{name}: peak RSS", "itself", f"{peaks[1] / MIB:.0f} MiB", f"{peaks[0] / MIB:.0f} MiB",
+        peaks[1] / peaks[0], 1.1, at_most=True, note="features: 200 KiB an image, on disk",
+    )  # fmt: skip
+
+
+def _grown(setting: Setting, count: int) -> Cost:
+    """Train on `count` different files: photos with a number behind the end of the picture."""
+    photos = sorted(setting.insects.rglob("*.jpg"))
+    folder = setting.folder / f"grown{count}"
+    for index in range(count):
+        photo = photos[index % len(photos)]
+        split = "val" if index % 5 == 0 else "train"
+        target = folder / split / photo.parent.name / f"{index:05}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(photo.read_bytes() + index.to_bytes(4, "big"))
+    cost = _ours(setting, folder, "resnet18", "stage4", 1, cache=True)
+    shutil.rmtree(folder)
+    return cost
+
+
+def _ours(
+    setting: Setting, photos: Path, architecture: str, cut: str, epochs: int, cache: bool = False
+) -> Cost:
+    return setting.cold(
+        "ours", folder=photos, architecture=architecture, cut=cut, epochs=epochs, cache=cache,
+        weights=setting.weights(architecture), out=setting.folder / "trained.safetensors",
+    )  # fmt: skip
+
+
+def _theirs(setting: Setting, work: Work, epochs: int, batch: int = 4) -> Cost:
+    return setting.cold(
+        "tutorial", folder=setting.insects, architecture=work.architecture, stage=work.stage,
+        epochs=epochs, batch=batch, weights=setting.weights(work.architecture),
+        out=setting.folder / "tutorial.pth",
+    )  # fmt: skip
