@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from pyflux_transfer import report
 from pyflux_transfer.classifier import load
 from pyflux_transfer.data.write import write_png
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.training.train import Run
 
 IMAGES_A_CLASS = 60
 SIDE = 96
 
 
-def run(folder: Path, engine: str) -> None:
+def run(folder: Path, engine: str, architecture: str = "efficientnet_lite0") -> None:
     """Write digits as image folders, extract features, fine-tune, predict, save."""
     begin = time.perf_counter()
     watcher = report.Terminal()
@@ -24,30 +26,38 @@ def run(folder: Path, engine: str) -> None:
     count = write_digits(train, test)
     watcher.line(f"{count} photos of handwritten digits (scikit-learn) in {train} and {test}")
 
-    net = load("efficientnet_lite0", engine=engine)
+    net = load(architecture, engine=engine)
     model = net.with_head([str(digit) for digit in range(10)])
+    last = net.plan.architecture.stages[-2]
     watcher.line("\n1. Feature extraction: the trunk is frozen, only the new head trains")
-    first = model.fit(train, epochs=25, lr=1e-2, watcher=watcher)
+    _tell(model.fit(train, epochs=25, lr=1e-2, watcher=watcher), watcher)
     before = model.evaluate(test).accuracy
-    watcher.line("\n2. Fine-tuning: the last stage trains too")
-    second = model.fit(
-        train, cut="block8", epochs=5, lr=1e-4, lr_decay=1.0, freeze_bn=True, watcher=watcher
+    watcher.line(f"\n2. Fine-tuning: the last stage, {last}, trains too")
+    run = model.fit(
+        train, cut=last, epochs=5, lr=1e-4, lr_decay=1.0, freeze_bn=True, watcher=watcher
     )
+    _tell(run, watcher)
     after = model.evaluate(test)
 
     bundle = model.save(folder / "digits.safetensors")
     watcher.line("\n3. Prediction on digits it has not seen")
-    some = [sorted((test / str(digit)).iterdir())[0] for digit in (3, 5, 8)]
+    some = [test / str(digit) / f"{IMAGES_A_CLASS:03}.png" for digit in (3, 5, 8)]
     report.predictions(model.predict(some))
-    for text in (*report.outcome(first), *report.outcome(second)):
-        watcher.line(text)
     watcher.line(
         f"\naccuracy on {after.count} unseen digits: {before:.1%} after feature extraction, "
         f"{after.accuracy:.1%} after fine-tuning; {time.perf_counter() - begin:.0f} s in all"
     )
     watcher.line(f"saved {bundle}. Next:")
-    for command in (f"evaluate {bundle} {test}", f"predict {bundle} {some[0]}", f"serve {bundle}"):
-        watcher.line(f"  pyflux-transfer {command}")
+    for words in (("evaluate", bundle, test), ("predict", bundle, some[0]), ("serve", bundle)):
+        watcher.line("  " + shlex.join(["pyflux-transfer", *map(str, words)]))
+
+
+def _tell(run: Run, watcher: report.Terminal) -> None:
+    """Say how a run ended; Ctrl-C ends the demo."""
+    for text in report.outcome(run):
+        watcher.line(text)
+    if run.stopped == "interrupted":
+        raise KeyboardInterrupt
 
 
 def write_digits(train: Path, test: Path) -> int:

@@ -586,7 +586,7 @@ def test_a_name_that_the_encoding_cannot_write_stops_nothing(
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     found = ended(process("predict", bundle, path, "--engine", "fake"))
     assert found.status == 0, found.err
-    assert " red " in found.out
+    assert r"\xe9t\xe9\u2600.png" in found.out
 
 
 # --- errors ---------------------------------------------------------------------------------------
