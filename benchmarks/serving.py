@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import io
 import json
 import os
@@ -36,14 +37,14 @@ HERE = Path(__file__).parent
 CONCURRENCY = (1, 8, 64)
 
 
-def photos(count: int = 24) -> list[bytes]:
-    """Return JPEGs of 500 × 375 with the size of real ones (30–60 kB)."""
+def photos(count: int = 24, width: int = 500, height: int = 375) -> list[bytes]:
+    """Return JPEGs with about the bytes of real ones of that size."""
     rng = np.random.default_rng(0)
     made = []
     for _ in range(count):
         coarse = rng.integers(0, 255, (12, 16, 3), np.uint8)
-        fine = rng.normal(0, 14, (375, 500, 1))
-        image = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
+        fine = rng.normal(0, 14, (height, width, 1))
+        image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
         mixed = np.clip(np.asarray(image) + fine, 0, 255).astype(np.uint8)
         stream = io.BytesIO()
         smooth = Image.fromarray(mixed).filter(ImageFilter.GaussianBlur(0.7))
@@ -172,12 +173,14 @@ class Target:
         ends = time.monotonic() + 120
         while asyncio.run(Connection(self.port).ask(requests(self.port)[0])) != 200:
             if self.process.poll() is not None or time.monotonic() > ends:
+                self.__exit__()
                 raise SystemExit(f"{self.name} does not start; see {self.log}")
             time.sleep(0.2)
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.killpg(self.process.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:

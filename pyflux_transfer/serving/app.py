@@ -39,7 +39,7 @@ from pyflux_transfer.serving.watch import watch
 log = logging.getLogger(__name__)
 
 # Bodies up to this size are unpacked in the event loop: that is quicker than a change of threads.
-SMALL_BYTES = 64 * 1024
+SMALL_BYTES = 256 * 1024
 ROUTES = frozenset(
     {"/", "/predict", "/model", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"}
 )

@@ -272,7 +272,10 @@ class WorkerProcess:
     def _write(self, line: bytes) -> None:
         stdin = self._alive.stdin
         assert stdin
-        stdin.write(line)
+        # A dead worker's pipe: uvloop raises where asyncio says nothing. The end of the other pipe
+        # follows, and fails what is in work.
+        with contextlib.suppress(RuntimeError, OSError):
+            stdin.write(line)
 
     @property
     def _alive(self) -> asyncio.subprocess.Process:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 import queue
+import select
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -138,11 +140,54 @@ def warm_up(model: Model, size: int) -> float:
     return time.monotonic() - started
 
 
+class PipeInbox:
+    """The jobs on the pipe from the parent, as an Inbox.
+
+    It is read by the thread that computes, so no other thread must wake between a job's arrival
+    and its batch.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+        self._jobs: deque[Job] = deque()
+        self._rest = b""
+        self._ended = False
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Job | None:
+        """Return the next job; see Inbox."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self._jobs and not self._ended:
+            left = 0.0 if not block else None if until is None else until - time.monotonic()
+            if not self._poll.poll(None if left is None else max(left, 0.0) * 1000):
+                raise queue.Empty
+            for line in self._read():
+                message = json.loads(line)
+                times = message["submitted"], message["deadline"]
+                self._jobs.extend(Job(slot, *times) for slot in message["slots"])
+        return self._jobs.popleft() if self._jobs else None
+
+    def configuration(self) -> dict[str, Any]:
+        """Wait for the first line and return it; nothing follows it before the worker is ready."""
+        while not (lines := self._read()) and not self._ended:
+            pass
+        row: dict[str, Any] = json.loads(lines[0])
+        return row
+
+    def _read(self) -> list[bytes]:
+        """Read what is there, at least a byte; return the lines that it completes."""
+        data = os.read(self._descriptor, 1 << 16)
+        self._ended = not data
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return lines
+
+
 def main() -> None:
     """Run a worker: the first line on stdin is its configuration, what follows are jobs."""
     _ignore_signals()
-    lines, send = _take_pipes()
-    config = json.loads(next(lines))
+    inbox, send = _take_pipes()
+    config = inbox.configuration()
 
     def report(state: str) -> None:
         send({"event": "state", "state": state})
@@ -161,10 +206,8 @@ def main() -> None:
     description = model.description
     send({"event": "ready", "batch_s": batch_s, "description": description.to_json()})
 
-    inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
     layout = Layout(config["slots"], description.preprocessing.crop, len(description.classes))
     ring = Ring(config["memory"], layout)
-    threading.Thread(target=_read_jobs, args=(lines, inbox), daemon=True).start()
     serve(inbox, send, ring, model.predict, config["max_batch"], config["window_s"])
 
 
@@ -174,9 +217,9 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _take_pipes() -> tuple[IO[str], Callable[[dict[str, Any]], None]]:
+def _take_pipes() -> tuple[PipeInbox, Callable[[dict[str, Any]], None]]:
     """Move the pipes away from descriptors 0 and 1, where libraries read and print."""
-    lines = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    jobs = os.dup(0)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -187,16 +230,14 @@ def _take_pipes() -> tuple[IO[str], Callable[[dict[str, Any]], None]]:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    return lines, send
+    threading.Thread(target=_end_with_parent, args=(jobs,), daemon=True).start()
+    return PipeInbox(jobs), send
 
 
-def _read_jobs(lines: IO[str], inbox: queue.SimpleQueue[Job | None]) -> None:
-    for line in lines:
-        if not line.endswith("\n"):
-            break  # the parent was killed within it
-        message = json.loads(line)
-        for slot in message["slots"]:
-            inbox.put(Job(slot, message["submitted"], message["deadline"]))
-    inbox.put(None)
+def _end_with_parent(jobs: int) -> None:
+    """End an orphan even when its computation hangs."""
+    parent = select.poll()
+    parent.register(jobs, 0)  # wakes only when the other end is closed
+    parent.poll()
     time.sleep(ORPHAN_S)
     os._exit(1)

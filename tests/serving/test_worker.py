@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 from pyflux_transfer.engines.base import Array
 from pyflux_transfer.errors import EngineError
 from pyflux_transfer.serving.ring import Layout, Ring, anonymous_memory
-from pyflux_transfer.serving.worker import Job, batches, compute, serve
+from pyflux_transfer.serving.worker import Job, PipeInbox, batches, compute, serve
 
 LATER = 1e9
 
@@ -143,14 +144,36 @@ def test_serve_gives_up_on_an_engine_that_always_fails(ring: Ring) -> None:
 
 
 def test_an_idle_worker_uses_no_processor_time(ring: Ring) -> None:
-    inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-    args = (inbox, lambda _: None, ring, halves, 4, 0.005)
+    reading, writing = os.pipe()
+    args = (PipeInbox(reading), lambda _: None, ring, halves, 4, 0.005)
     thread = threading.Thread(target=serve, args=args)
     thread.start()
     before = time.process_time()
     time.sleep(0.5)
     spent = time.process_time() - before
-    inbox.put(None)
+    os.close(writing)
     thread.join(5)
     assert not thread.is_alive()
     assert spent < 0.05
+
+
+def test_jobs_come_through_a_pipe_whatever_the_pieces() -> None:
+    reading, writing = os.pipe()
+    inbox = PipeInbox(reading)
+    with pytest.raises(queue.Empty):
+        inbox.get(False)
+    began = time.monotonic()
+    with pytest.raises(queue.Empty):
+        inbox.get(True, 0.05)
+    assert 0.04 < time.monotonic() - began < 1
+    lines = b'{"slots": [3, 1], "submitted": 1.5, "deadline": 2.5}\n' * 2
+    thread = threading.Thread(target=lambda: [os.write(writing, bytes([b])) for b in lines])
+    thread.start()
+    assert [inbox.get().slot for _ in range(4)] == [3, 1, 3, 1]
+    thread.join()
+    os.write(writing, lines + b'{"slots": [5], "cut o')
+    os.close(writing)
+    jobs = [inbox.get() for _ in range(5)]
+    assert jobs == [Job(3, 1.5, 2.5), Job(1, 1.5, 2.5)] * 2 + [None]
+    assert inbox.get() is None
+    os.close(reading)
