@@ -23,10 +23,10 @@ from pyflux_transfer.demo import write_digits
 PICTURE = Path(__file__).parent / "images" / "terminal.svg"
 COMMANDS = (
     "train photos --arch efficientnet_lite0 --epochs 8 --lr 1e-2 --out digits.safetensors",
-    "train photos --arch efficientnet_lite0 --solver lbfgs --out digits.safetensors",
+    "train photos --arch efficientnet_lite0 --epochs 4 --lr 1e-2 --hidden 128 --out other.safetensors",
     "predict digits.safetensors unseen/3/060.png unseen/5/060.png unseen/8/060.png",
 )
-WIDTH = 96
+WIDTH = 108
 
 
 def draw(folder: Path, environment: dict[str, str]) -> Console:
@@ -48,8 +48,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_digits(folder / "photos", folder / "unseen")
-        cache = {"PYFLUX_CACHE": str(folder / "cache"), "COLUMNS": str(WIDTH)}
-        console = draw(folder, {**os.environ, **cache})
+        # As on a new machine: nothing cached, no Julia set up.
+        new = {"PYFLUX_CACHE": str(folder / "cache"), "PYFLUX_CONFIG": str(folder / "none.json")}
+        console = draw(folder, {**os.environ, **new, "COLUMNS": str(WIDTH)})
     # A picture within a page loads no fonts from elsewhere, so none are named.
     template = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     PICTURE.parent.mkdir(exist_ok=True)
