@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyflux_transfer import catalog, environment
+from pyflux_transfer import catalog, environment, weights
 from pyflux_transfer.engines.base import (
     Array,
     Labels,
@@ -51,16 +51,13 @@ def readiness() -> str | None:
 
 
 def pretrained(architecture: str) -> State:
-    """Return Metalhead's ImageNet weights by torchvision's names.
+    """Return the ImageNet weights by torchvision's names: Metalhead's, or where it has none ours.
 
-    Raises WeightsError where Metalhead publishes none, or the download fails.
+    Raises WeightsError where the download fails.
     """
     row = catalog.architecture(architecture)
     if not row.pretrained_flux:
-        raise WeightsError(
-            f"Metalhead publishes no weights for '{architecture}'. Give weights= a file, or use "
-            "engine='torch'."
-        )
+        return weights.published(row)
     try:
         number = call("create_pretrained", describe(Plan(row)), DOWNLOAD_S)
     except EngineError as error:

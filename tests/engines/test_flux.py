@@ -139,9 +139,11 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         flux.build(Plan(architecture("squeezenet1_1"), device="cuda"))
 
 
-def test_weights_that_metalhead_does_not_publish() -> None:
-    with pytest.raises(WeightsError, match="publishes no weights for 'alexnet'"):
-        flux.pretrained("alexnet")
+def test_weights_that_metalhead_does_not_publish_come_from_the_package() -> None:
+    state = flux.pretrained("efficientnet_lite0")
+    network = flux.build(Plan(architecture("efficientnet_lite0"), seed=None))
+    network.load_state(state)
+    np.testing.assert_array_equal(network.state()["features.0.0.weight"], state["features.0.0.weight"])
 
 
 def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
