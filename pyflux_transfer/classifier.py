@@ -1,4 +1,4 @@
-"""The facade people import: load a network, give it a head, train, predict, evaluate, save."""
+"""The facade people use: give a network a head, train, predict, evaluate, save."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pyflux_transfer import checkpoint, engines, predict, weights
+from pyflux_transfer import checkpoint, engines, predict
 from pyflux_transfer._version import __version__
-from pyflux_transfer.catalog import Preprocessing, architecture
+from pyflux_transfer.catalog import Preprocessing
 from pyflux_transfer.checkpoint import Bundle
 from pyflux_transfer.data.batches import batches
 from pyflux_transfer.data.dataset import Sample, Skipped, Splits
 from pyflux_transfer.data.decode import Source
 from pyflux_transfer.data.preprocess import load as load_image
-from pyflux_transfer.engines.base import Array, Network, Plan, Precision, State
+from pyflux_transfer.engines.base import Array, Network, Plan, Precision
 from pyflux_transfer.engines.start import start
-from pyflux_transfer.errors import ImageError, InputError, WeightsError
+from pyflux_transfer.errors import ImageError, InputError
 from pyflux_transfer.head import Head
 from pyflux_transfer.metrics import Evaluation, evaluate
 from pyflux_transfer.predict import Prediction
@@ -38,74 +38,11 @@ from pyflux_transfer.training.train import Job, Run, train
 from pyflux_transfer.units import Unit, resolve_cut
 
 if TYPE_CHECKING:
-    from typing import TypeGuard
-
     from typing_extensions import Unpack
 
     from pyflux_transfer.training.options import OptionFields
 
 HEAD_RATE, DEEPER_RATE = 1e-3, 1e-4
-
-
-def load(
-    name: str | Path,
-    *,
-    weights: str | Path | None = "imagenet",
-    engine: str = "auto",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Precision = "auto",
-    seed: int = 0,
-) -> Classifier:
-    """Load a network by its architecture's name, or a trained bundle by its path.
-
-    `weights` is "imagenet", a path to `.safetensors`, `.pth`, `.pt`, or None for a random start
-    from `seed`; a bundle, given as either, brings its own, its classes and head. `engine` is
-    "auto", "flux" or "torch". `precision` of the frozen trunk and of prediction is "fp32", "bf16",
-    or "auto": bf16 where the processor computes it and a check agrees. Raises InputError for an
-    unknown architecture, WeightsError or BundleError for a file that does not fit, EngineError
-    where none can start.
-    """
-    if Path(name).suffix == ".safetensors":
-        return _from_bundle(checkpoint.read(name), engine, device, precision)
-    row = architecture(str(name))
-    if _is_bundle(weights):
-        bundle = checkpoint.read(weights)
-        if bundle.architecture != row.name:
-            raise WeightsError(
-                f"'{weights}' is a bundle of {bundle.architecture}, not of {row.name}. "
-                f"Give it as the network itself: load('{weights}')."
-            )
-        return _from_bundle(bundle, engine, device, precision)
-    chosen, why = engines.choose(engine)
-    plan = Plan(row, None, seed, precision, device)
-    if weights is None:
-        network = engines.build(chosen, plan)
-    else:
-        network = engines.build(chosen, replace(plan, seed=None))
-        network.load_state(_weights(chosen, plan, weights))
-    network.cut_at(resolve_cut(network.units, "head"))
-    classes = tuple(f"imagenet {i}" for i in range(1000))
-    return Classifier(network, plan, classes, row.preprocessing, why)
-
-
-def _is_bundle(weights: str | Path | None) -> TypeGuard[str | Path]:
-    given = weights is not None and Path(weights).suffix == ".safetensors"
-    return given and checkpoint.is_bundle(str(weights))
-
-
-def _weights(engine: str, plan: Plan, given: str | Path) -> State:
-    if given == "imagenet":
-        return engines.pretrained(engine, plan.architecture.name)
-    return weights.for_plan(weights.read(given), plan)
-
-
-def _from_bundle(
-    bundle: Bundle, engine: str, device: Literal["auto", "cpu", "cuda"], precision: Precision
-) -> Classifier:
-    chosen, why = engines.choose(engine)
-    network = predict.restore(bundle, chosen, device, precision)
-    plan = Plan(bundle.row, bundle.head, 0, precision, device)
-    return Classifier(network, plan, bundle.classes, bundle.preprocessing, why, dict(bundle.info))
 
 
 @dataclass
@@ -239,7 +176,7 @@ class Classifier:
         self._refuse_imagenet()
         watcher = watcher or Silent()
         watcher.line(self.engine)
-        training, validation = sources.divided(data, valid, self.classes, options)
+        training, validation = sources.divided(data, valid, self.classes, options, watcher)
         watcher.line(
             f"{len(training.samples)} images of {len(self.classes)} classes to train, "
             f"{len(validation.samples) if validation else 0} to validate"
@@ -302,7 +239,7 @@ class Classifier:
         """
         self._refuse_imagenet()
         options, watcher = Options(batch_size=batch_size), watcher or Silent()
-        *_, dataset = sources.parts(sources.read(data, self.classes, options))
+        *_, dataset = sources.parts(sources.read(data, self.classes, options, watcher))
         for item in dataset.skipped:
             watcher.line(f"skipped {item.path}: {item.reason}")
         read = partial(_load, preprocessing=self.preprocessing)
@@ -323,8 +260,8 @@ class Classifier:
         watcher: Watcher | None = None,
     ) -> tuple[Array, list[str], list[str]]:
         """Return what the units before `cut` make of all images (N, …), their labels and paths."""
-        options = Options()
-        splits = sources.read(data, None, options)
+        options, watcher = Options(), watcher or Silent()
+        splits = sources.read(data, None, options, watcher)
         samples = [sample for part in sources.parts(splits) for sample in part.samples]
         cut_before = self.network.cut
         self.network.cut_at(resolve_cut(self.units, cut))
@@ -333,7 +270,7 @@ class Classifier:
                 self.network, self.preprocessing, [Item(sample) for sample in samples],
                 partial(_load, preprocessing=self.preprocessing), _cache(cache),
                 batch_size=options.batch_size, workers=options.workers,
-                timer=Timer(), watcher=watcher or Silent(), title="features",
+                timer=Timer(), watcher=watcher, title="features",
             )  # fmt: skip
         finally:
             self.network.cut_at(cut_before)

@@ -67,7 +67,7 @@ def evaluate(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Score a bundle on labelled photos."""
-    from pyflux_transfer.classifier import load
+    from pyflux_transfer.loading import load
 
     model = load(_bundle(bundle), engine=engine, precision=precision)
     watcher = report.Terminal(report.errors)  # stdout is for the scores
@@ -138,7 +138,7 @@ def summary(
     engine: EngineOption = "auto",
 ) -> None:
     """Show a network's units, shapes and parameter counts."""
-    from pyflux_transfer.classifier import load
+    from pyflux_transfer.loading import load
 
     load(model, weights=None, engine=engine, precision="fp32").summary()
 
@@ -156,7 +156,7 @@ def features(
     """Write the trunk's features of photos, with labels and paths, as .npz."""
     import numpy as np
 
-    from pyflux_transfer.classifier import load
+    from pyflux_transfer.loading import load
 
     place = cli_options.cut(cut)
     net = load(arch, weights=cli_options.none(weights), engine=engine, precision=precision)

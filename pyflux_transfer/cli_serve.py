@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
         """Serve a bundle over HTTP."""
         inner = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         inner.command()(_command())
-        inner(args=context.args, prog_name=context.command_path)
+        # Wrong usage is left to who called: it becomes one line there.
+        status = inner(args=context.args, prog_name=context.command_path, standalone_mode=False)
+        raise typer.Exit(status or 0)
 
 
 def _command() -> Any:

@@ -67,8 +67,9 @@ def train(
 
     Ctrl-C ends it early and saves the best so far.
     """
-    from pyflux_transfer.classifier import DEEPER_RATE, load
+    from pyflux_transfer.classifier import DEEPER_RATE
     from pyflux_transfer.data.dataset import class_names
+    from pyflux_transfer.loading import load
     from pyflux_transfer.plot import drawable
     from pyflux_transfer.plot import history as draw
     from pyflux_transfer.training.callbacks import Silent

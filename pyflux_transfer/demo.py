@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from pyflux_transfer import report
-from pyflux_transfer.classifier import load
 from pyflux_transfer.data.write import write_png
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.loading import load
 from pyflux_transfer.training.train import Run
 
 IMAGES_A_CLASS = 60

@@ -461,7 +461,7 @@ def test_evaluation_names_what_it_left_out(model: pft.Classifier, tmp_path: Path
     (folder / "red" / "notes.txt").write_text("no image")
     notes = Notes()
     assert model.evaluate(folder, watcher=notes).count == 60
-    assert notes.bars == {"evaluation": [60]}
+    assert notes.bars == {"scanning": [61], "evaluation": [60]}
     assert len(notes.lines) == 1
     assert "notes.txt" in notes.lines[0]
 

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 from pyflux_transfer import checkpoint, cli_train
-from pyflux_transfer.classifier import Classifier, load
+from pyflux_transfer.classifier import Classifier
 from pyflux_transfer.cli import main
+from pyflux_transfer.loading import load
 from pyflux_transfer.training.options import Options
 from tests import photos
 from tests.broken import BROKEN, one_image
@@ -132,6 +133,7 @@ def test_the_version(run: Run) -> None:
         (["train", "x", "--keep", "all"], "Invalid value for '--keep'"),
         (["predict"], "Missing argument"),
         (["cache", "--size"], "No such option: --size"),
+        (["serve", "--colour"], "No such option: --colour"),
     ],
 )
 def test_wrong_usage_is_one_line(words: list[str], says: str, run: Run) -> None:
@@ -149,7 +151,8 @@ def test_training_saves_a_bundle_named_after_the_folder(run: Run, folder: Path) 
     assert found.err == ""
     assert not ANSI.search(found.out)
     assert found.lines[0] == "engine: fake (asked for)"
-    assert found.lines[1] == "18 images of 3 classes to train, 6 to validate"
+    assert re.match(r"scanning: 24 images in \d", found.lines[1])
+    assert found.lines[2] == "18 images of 3 classes to train, 6 to validate"
     assert [line.split()[1] for line in found.lines if line.startswith("epoch")] == [
         "1/3", "2/3", "3/3",
     ]  # fmt: skip
@@ -235,7 +238,7 @@ def test_validation_images(valid: str, count: int, run: Run, folder: Path, place
     if valid == "folder":
         valid = str(photos.write(place / "v", {"blue": 2, "green": 3, "red": 4}, seed=50))
     found = run("train", folder, *TINY, "--epochs", 1, "--valid", valid)
-    assert found.lines[1].endswith(f", {count} to validate")
+    assert any(line.endswith(f" to train, {count} to validate") for line in found.lines)
 
 
 def test_a_bundle_goes_on_with_its_own_head(run: Run, folder: Path, bundle: Path) -> None:

@@ -30,6 +30,7 @@ LAYERS = (
     ("training.*", "training.__init__"),
     ("report", "plot"),
     ("classifier",),
+    ("loading",),
     ("__init__", "demo"),
     ("cli*", "__main__"),
 )

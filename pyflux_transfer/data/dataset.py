@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from pyflux_transfer.data.batches import default_workers, map_ahead
 from pyflux_transfer.data.decode import MAX_PIXELS, decode_picture
 from pyflux_transfer.data.listing import Entry, list_source
 from pyflux_transfer.errors import DataError, ImageError, InputError
+
+# (title, total) → a context whose value is called with the count of items done since
+Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,14 @@ def scan(
     max_skipped: float = 0.05,
     known_good: Container[str] = (),
     workers: int | None = None,
+    bar: Bar | None = None,
 ) -> Splits:
     """Read every file of a folder or a CSV (see `list_source`) once and prove it is an image.
 
     Classes are the sorted names found, or exactly `classes` in that order. A file whose sha256 is
-    in `known_good` is not decoded again. Raises DataError: nothing found, one class only, other
-    classes than asked for, or a larger share than `max_skipped` of files that cannot be read.
+    in `known_good` is not decoded again. `bar` shows progress. Raises DataError: nothing found,
+    one class only, other classes than asked for, or a larger share than `max_skipped` of files
+    that cannot be read.
     """
     listed = list_source(source)
     names = _classes(source, listed, classes)
@@ -89,9 +95,14 @@ def scan(
         return Sample(entry.path, labels[entry.name], digest)
 
     workers = workers or default_workers()
-    results = iter(list(map_ahead(examine, entries, workers=workers, ahead=4 * workers)))
+    examined = []
+    with bar("scanning", len(entries)) if bar else nullcontext(lambda _: None) as advance:
+        for result in map_ahead(examine, entries, workers=workers, ahead=4 * workers):
+            examined.append(result)
+            advance(1)
+        _check_skipped([r for r in examined if isinstance(r, Skipped)], len(entries), max_skipped)
+    results = iter(examined)
     parts = {split: _gather((next(results) for _ in part), names) for split, part in listed.items()}
-    _check_skipped([s for part in parts.values() for s in part.skipped], len(entries), max_skipped)
     if unread := [name for name, count in parts["train"].counts.items() if not count]:
         raise DataError(f"No image of the class '{unread[0]}' in '{source}' can be read.")
     return Splits(**parts)

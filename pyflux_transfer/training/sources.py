@@ -9,10 +9,13 @@ from pyflux_transfer.data.dataset import Dataset, Splits, scan, split
 from pyflux_transfer.data.decode import MAX_PIXELS
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.training import store
+from pyflux_transfer.training.callbacks import Watcher
 from pyflux_transfer.training.options import Options
 
 
-def read(source: str | Path | Splits, classes: Sequence[str] | None, options: Options) -> Splits:
+def read(
+    source: str | Path | Splits, classes: Sequence[str] | None, options: Options, watcher: Watcher
+) -> Splits:
     """Scan a source, for `classes` in their order where given; what is scanned already is checked.
 
     Images seen to be readable in an earlier run are not decoded again.
@@ -28,8 +31,9 @@ def read(source: str | Path | Splits, classes: Sequence[str] | None, options: Op
     # What was readable within the usual limit of pixels need not be within a lower one.
     known = store.readable(folder) if limit >= MAX_PIXELS else set()
     splits = scan(
-        source, classes=classes, known_good=known, workers=options.workers, max_pixels=limit
-    )
+        source, classes=classes, known_good=known, workers=options.workers, max_pixels=limit,
+        bar=watcher.bar,
+    )  # fmt: skip
     if limit <= MAX_PIXELS:
         found = {sample.digest for part in parts(splits) for sample in part.samples}
         store.remember_readable(folder, sorted(found - known))
@@ -41,15 +45,16 @@ def divided(
     valid: str | Path | float | None,
     classes: Sequence[str],
     options: Options,
+    watcher: Watcher,
 ) -> tuple[Dataset, Dataset | None]:
     """Return training and validation images of the given classes.
 
     `valid` is a folder or a table, a share (0–1) taken from the training images, or None; a
     source that brings its own validation images uses them rather than a share.
     """
-    splits = read(data, classes, options)
+    splits = read(data, classes, options, watcher)
     if isinstance(valid, (str, Path)):
-        return splits.train, read(valid, classes, options).train
+        return splits.train, read(valid, classes, options, watcher).train
     if splits.valid is not None or not valid:
         return splits.train, splits.valid
     return split(splits.train, valid, options.seed)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pyflux_transfer.data import dataset as module
-from pyflux_transfer.data.dataset import Dataset, Sample, Skipped, duplicates, scan, split
+from pyflux_transfer.data.dataset import (
+    Dataset,
+    Sample,
+    Skipped,
+    class_names,
+    duplicates,
+    scan,
+    split,
+)
 from pyflux_transfer.errors import DataError, InputError
 from tests.data.pictures import encoded, picture
 
@@ -244,3 +253,23 @@ def test_duplicates_across_the_border_are_named(photos: Photos) -> None:
     found = scan(root)
     assert found.valid is not None
     assert duplicates(found.train, found.valid) == [(root / "train" / "bees" / "1.jpg", copy)]
+
+
+def test_progress_counts_every_file(photos: Photos) -> None:
+    told: list[tuple[str, int]] = []
+
+    @contextmanager
+    def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+        told.append((title, total))
+        yield lambda count: told.append(("done", count))
+
+    scan(photos(ants=3, bees=2), bar=bar)
+    assert told == [("scanning", 5), *[("done", 1)] * 5]
+
+
+def test_class_names_open_no_image(photos: Photos) -> None:
+    folder = photos(bees=1, ants=1)
+    (folder / "ants" / "0.jpg").write_bytes(b"no image")
+    assert class_names(folder) == ("ants", "bees")
+    with pytest.raises(DataError, match="one class only"):
+        class_names(photos("other", ants=2))
