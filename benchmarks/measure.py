@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,12 +74,16 @@ def best(function: Callable[[], object], *, seconds: float, least: int = 3) -> f
     return min(times)
 
 
-def ceiling(precision: str, *, seconds: float = 1.0) -> float:
-    """Return the FLOP/s of large matrix products on all cores: no network can be faster."""
+def ceiling(precision: str, *, device: str | torch.device = "cpu", seconds: float = 1.0) -> float:
+    """Return the FLOP/s of large matrix products, on all cores of a CPU: no network is faster."""
     import torch
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    side = 2048
-    a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
+    side = 2048 if torch.device(device).type == "cpu" else 8192
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+
+    def multiply() -> float:
+        return float((a @ b)[0, 0])  # fetched: a graphics card works on by itself
+
     with torch.inference_mode():
-        return 2 * side**3 / best(lambda: a @ b, seconds=seconds)
+        return 2 * side**3 / best(multiply, seconds=seconds)

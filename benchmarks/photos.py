@@ -56,7 +56,7 @@ def _photo(rng: np.random.Generator, name: str, megapixels: float) -> Image.Imag
     ratio = float(rng.choice([4 / 3, 3 / 4, 3 / 2]))
     height = math.sqrt(megapixels * 1e6 / ratio)
     image = _part(rng, (round(height * ratio), round(height)))
-    for _ in range(int(rng.integers(1, 4))):
+    for _ in range(int(rng.integers(2, 6))):
         image = _with_insect(rng, image, name)
     return _with_grain(rng, image)
 

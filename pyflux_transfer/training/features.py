@@ -29,7 +29,7 @@ from pyflux_transfer.training import store as stores
 from pyflux_transfer.training.callbacks import Timer, Watcher
 from pyflux_transfer.training.store import Store
 
-MEMORY_BYTES = 2**30
+MEMORY_BYTES = 2**28  # small: the system keeps files that are read again in memory by itself
 Indices = Sequence[int] | NDArray[np.int64]
 
 
