@@ -92,11 +92,8 @@ def main() -> None:
     x = rng.standard_normal((options.batch, 3, 224, 224), dtype=np.float32)
     y = rng.integers(1000, size=options.batch)
     cost = networks.flops(NAME)
-    works = (
-        ("prediction", cost, prediction(device, x)),
-        ("training", 3 * cost, training(device, x, y)),
-    )
-    for work, flops, calls in works:
+    works = {"prediction": prediction(device, x), "training": training(device, x, y)}
+    for work, calls in works.items():
         for name, call in calls.items():
             rate = options.batch / measure.best(call, seconds=options.seconds)
             of = "bf16" if "bf16" in name or "auto" in name else "fp32"
