@@ -107,9 +107,15 @@ end
 Build a plan's network as a `Chain` with one layer a unit. A vector holds them: it compiles faster
 than a tuple. Heads that Metalhead lacks are made of Flux layers.
 """
-function build(plan::Plan; pretrain = false)
-    known = !isempty(plan.constructor)
-    queue = known ? pieces(metalhead(plan; pretrain).layers) : Any[]
+build(plan::Plan; pretrain = false) = chain_of(
+    plan,
+    isempty(plan.constructor) ? nothing : metalhead(plan; pretrain),
+)
+
+"The chain of a plan over the layers of Metalhead's `model`, which it shares, or over none."
+function chain_of(plan::Plan, model)
+    known = model !== nothing
+    queue = known ? pieces(model.layers) : Any[]
     chain = Chain(Any[layer_for!(queue, unit, known) for unit in plan.units])
     for (layer, unit) in zip(chain.layers, plan.units)
         fits(layer, unit) ||
