@@ -14,7 +14,7 @@ cut_at!(net, findfirst(unit -> unit.stage == "head", plan.units) - 1)
 x = randn(Float32, 224, 224, 3, IMAGES)
 
 difference = maximum(abs, embed(net, x) .- plain(x)) / maximum(abs, plain(x))
-rounds = map(1:5) do _
+rounds = map(1:10) do _
     (PyFluxTransfer.ceiling(), @elapsed(plain(x)), @elapsed(embed(net, x)))
 end
 seconds(i) = minimum(round[i] for round in rounds) / IMAGES

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyflux_transfer import catalog, environment, weights
+from pyflux_transfer import catalog, environment
 from pyflux_transfer.engines.base import (
     Array,
     Labels,
@@ -57,6 +57,8 @@ def pretrained(architecture: str) -> State:
     """
     row = catalog.architecture(architecture)
     if not row.pretrained_flux:
+        from pyflux_transfer import weights  # which reads files through the engines
+
         return weights.published(row)
     try:
         number = call("create_pretrained", describe(Plan(row)), DOWNLOAD_S)
@@ -65,8 +67,9 @@ def pretrained(architecture: str) -> State:
             f"Metalhead's weights for '{architecture}' could not be downloaded: {error} Check the "
             "network, or give weights= a file."
         ) from error
+    state = _fetch("store_state", number, tensors(row.units))
     _gone.append(number)
-    return _fetch("store_state", number, tensors(row.units))
+    return state
 
 
 def build(plan: Plan) -> FluxNetwork:
