@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import json
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pyflux_transfer import cli_options, cli_serve, cli_setup, cli_train, report
+from pyflux_transfer import cli_options, cli_predict, cli_serve, cli_setup, cli_train, report
 from pyflux_transfer.cli_options import (
     Arch,
     BatchSize,
@@ -25,7 +24,7 @@ from pyflux_transfer.cli_options import (
     PrecisionOption,
     WeightsOption,
 )
-from pyflux_transfer.errors import InputError, PyFluxTransferError, StorageError
+from pyflux_transfer.errors import PyFluxTransferError, StorageError
 
 app = typer.Typer(
     name="pyflux-transfer",
@@ -69,7 +68,7 @@ def evaluate(
     """Score a bundle on labelled photos."""
     from pyflux_transfer.loading import load
 
-    model = load(_bundle(bundle), engine=engine, precision=precision)
+    model = load(cli_options.bundle_path(bundle), engine=engine, precision=precision)
     watcher = report.Terminal(report.errors)  # stdout is for the scores
     found = model.evaluate(data, batch_size=batch_size, watcher=watcher)
     if as_json:
@@ -78,58 +77,7 @@ def evaluate(
         report.evaluation(found)
 
 
-@app.command()
-def predict(
-    files: Annotated[list[Path], typer.Argument(help="A bundle, then photos or folders.")],
-    top: Annotated[int, typer.Option(help="Labels an image.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, a line an image.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV.")] = False,
-    batch_size: BatchSize = 16,
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = "auto",
-) -> None:
-    """Label photos. Unreadable ones are named on stderr and make the exit status 2."""
-    from pyflux_transfer import checkpoint
-    from pyflux_transfer.data.dataset import Skipped
-    from pyflux_transfer.predict import predict as answer
-    from pyflux_transfer.predict import restore, sources
-
-    bundle, *images = files
-    if not images:
-        raise InputError(f"Give photos or folders to label after the bundle '{bundle}'.")
-    if as_json and as_csv:
-        raise InputError("Choose one of --json and --csv.")
-    given = [source for _, source in sources(images)]
-    read = checkpoint.read(_bundle(bundle))
-    network = restore(read, engine, precision=precision)
-    answers = list(
-        answer(network, read.classes, read.preprocessing, given, top=top, batch_size=batch_size)
-    )
-    good = [item for item in answers if not isinstance(item, Skipped)]
-    if as_json:
-        for item in good:
-            print(json.dumps(item.to_json()))
-    elif as_csv:
-        _csv((item.name, item.label, item.probability) for item in good)
-    else:
-        report.predictions(good)
-    bad = [item for item in answers if isinstance(item, Skipped)]
-    for skipped in bad:
-        print(skipped.reason, file=sys.stderr)
-    if bad:
-        raise typer.Exit(InputError.exit_status)
-
-
-def _bundle(path: Path) -> Path:
-    if path.suffix != ".safetensors":
-        raise InputError(f"A bundle's name ends in .safetensors, got '{path}'. It comes first.")
-    return path
-
-
-def _csv(rows: Iterable[tuple[str, str, float]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("name", "label", "probability"))
-    writer.writerows(rows)
+cli_predict.register(app)
 
 
 @app.command()

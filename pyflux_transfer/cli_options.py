@@ -19,6 +19,13 @@ EngineOption = Annotated[str, typer.Option(help="auto, flux or torch.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Of the frozen trunk and prediction.")]
 
 
+def bundle_path(path: Path) -> Path:
+    """Return a path that can be a bundle's."""
+    if path.suffix != ".safetensors":
+        raise InputError(f"A bundle's name ends in .safetensors, got '{path}'. It comes first.")
+    return path
+
+
 def none(text: str) -> str | None:
     """Return None for the word none."""
     return None if text == "none" else text

@@ -21,7 +21,6 @@ from rich.table import Table
 from rich.text import Text
 
 from pyflux_transfer.catalog import MODELS
-from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.doctor import Check
 from pyflux_transfer.engines.base import Network, Shape
 from pyflux_transfer.metrics import Evaluation
@@ -133,13 +132,12 @@ def _shape(shape: Shape) -> str:
     return "×".join(str(size) for size in shape[1:])
 
 
-def predictions(answers: Iterable[Prediction | Skipped], out: Console = console) -> None:
-    """Print a table of images and their labels; unreadable ones are left to the caller."""
+def predictions(answers: Iterable[Prediction], out: Console = console) -> None:
+    """Print a table of images and their labels."""
     table = _table("image", "label", "probability", "then")
     for answer in answers:
-        if isinstance(answer, Prediction):
-            rest = ", ".join(f"{label} {p:.1%}" for label, p in answer.top[1:])
-            table.add_row(answer.name, answer.label, f"{answer.probability:.1%}", rest)
+        rest = ", ".join(f"{label} {p:.1%}" for label, p in answer.top[1:])
+        table.add_row(answer.name, answer.label, f"{answer.probability:.1%}", rest)
     _show(table, out)
 
 

@@ -10,7 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyflux_transfer import checkpoint, cli_train
+from pyflux_transfer import checkpoint, cli_train, predict
 from pyflux_transfer.classifier import Classifier
 from pyflux_transfer.cli import main
+from pyflux_transfer.data.dataset import Skipped
+from pyflux_transfer.errors import EngineError
 from pyflux_transfer.loading import load
+from pyflux_transfer.predict import Prediction
+from pyflux_transfer.serving import client
 from pyflux_transfer.training.options import Options
 from tests import photos
 from tests.broken import BROKEN, one_image
@@ -505,6 +509,45 @@ def test_what_cannot_be_predicted_is_one_line(words: list[str], says: str, answe
 def test_photos_without_a_bundle_are_told_which_comes_first(run: Run, folder: Path) -> None:
     line = run("predict", folder / "red" / "000.png", folder / "red" / "001.png").refused()
     assert "A bundle's name ends in .safetensors" in line
+
+
+def test_answers_come_as_they_are_found(
+    answer: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there before a fault is not lost."""
+    real, calls = predict.probabilities, [0]
+
+    def failing(*given: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise EngineError("the engine has stopped")
+        return real(*given)
+
+    monkeypatch.setattr(predict, "probabilities", failing)
+    found = answer(folder, "--json", "--batch-size", 8)
+    assert len(found.lines) == 16
+    assert "the engine has stopped" in found.refused(status=1)
+
+
+def test_a_service_is_asked_for_photos_alone(
+    run: Run, folder: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def ask(url: str, files: list[Path], **options: Any) -> Iterator[Any]:
+        asked.append((url, files, options))
+        yield Prediction("a.png", "red", 0.5, (("red", 0.5),))
+        yield Skipped(Path("b.png"), "b.png is no image")
+
+    monkeypatch.setattr(client, "predict", ask)
+    monkeypatch.setenv("PYFLUX_API_KEY", "secret")
+    found = run("predict", "--url", "http://host:1", folder, "--json", "--top", 2)
+    assert found.status == 2
+    assert json.loads(found.out)["label"] == "red"
+    assert found.err == "b.png is no image\n"
+    assert asked == [("http://host:1", [folder], {"top": 2, "key": "secret"})]
+    line = run("predict", "--url", "http://host:1", bundle, folder).refused()
+    assert "the service has the bundle" in line
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate", "summary"])
