@@ -147,7 +147,6 @@ class WorkerProcess:
                 pass_fds=(self.command.memory,),
                 env={**os.environ, **self.command.environment},
                 limit=1 << 24,
-                start_new_session=True,
             )
         except OSError as error:
             raise WorkerDiedError(f"it cannot be started: {error}") from None
