@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-MAX_BATCH, WINDOW_S = 16, 0.005
+MAX_BATCH, WINDOW_S = 8, 0.005
 WORKERS = int(os.environ.get("WORKERS", "1"))
 
 

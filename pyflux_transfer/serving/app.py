@@ -26,7 +26,7 @@ from pyflux_transfer.errors import ImageError, InputError
 from pyflux_transfer.predict import Prediction, rank
 from pyflux_transfer.serving import schemas
 from pyflux_transfer.serving.body import Buffer, Upload, content_kind, receive_body, unpack
-from pyflux_transfer.serving.devices import environments
+from pyflux_transfer.serving.devices import environments, max_batch
 from pyflux_transfer.serving.keys import Keys
 from pyflux_transfer.serving.metrics import Metrics
 from pyflux_transfer.serving.middleware import RequestMiddleware
@@ -205,7 +205,7 @@ def _plan(settings: Settings) -> Plan:
         path=settings.bundle.absolute(),
         options=options,
         slots=settings.queue,
-        max_batch=settings.max_batch,
+        max_batch=max_batch(settings),
         window_s=settings.window_ms / 1000,
         memory=-1,
     )

@@ -8,6 +8,14 @@ from pathlib import Path
 
 from pyflux_transfer.serving.settings import CPUS, Settings
 
+# On a CPU, the layers of more images than this do not stay in its caches, and each costs more.
+CPU_BATCH, GPU_BATCH = 8, 32
+
+
+def max_batch(settings: Settings, outer: Mapping[str, str] = os.environ) -> int:
+    """Return how many images a worker computes together at most."""
+    return settings.max_batch or (GPU_BATCH if _gpus(settings, outer) else CPU_BATCH)
+
 
 def environments(
     settings: Settings, outer: Mapping[str, str] = os.environ
@@ -16,7 +24,7 @@ def environments(
 
     Variables that are set outside already are left alone.
     """
-    gpus = [] if settings.device == "cpu" else visible_gpus(outer)
+    gpus = _gpus(settings, outer)
     count = settings.workers or max(1, len(gpus))
     # One processor is left to decoding and HTTP: on a full machine, the threads of a computation
     # wait for each other at every layer, and that costs more than one of them gives.
@@ -32,6 +40,10 @@ def environments(
             row["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
         rows.append(row)
     return tuple(rows)
+
+
+def _gpus(settings: Settings, outer: Mapping[str, str]) -> list[str]:
+    return [] if settings.device == "cpu" else visible_gpus(outer)
 
 
 def visible_gpus(outer: Mapping[str, str], devices: Path = Path("/dev")) -> list[str]:

@@ -44,7 +44,9 @@ class Settings(BaseSettings):
         0, ge=0, description="Threads of a worker; 0: a share of all processors but one."
     )
     decode_threads: int = Field(CPUS, ge=1, description="Threads that decode images.")
-    max_batch: int = Field(16, ge=1, le=1024, description="Images computed together at most.")
+    max_batch: int = Field(
+        0, ge=0, le=1024, description="Images computed together at most; 0: 8, with a GPU 32."
+    )
     window_ms: float = Field(
         5.0, ge=0, le=1000, description="How long a batch waits for images that are being decoded."
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pyflux_transfer.serving.devices import environments, visible_gpus
+from pyflux_transfer.serving.devices import environments, max_batch, visible_gpus
 from pyflux_transfer.serving.settings import Settings, settings
 
 
@@ -35,6 +35,13 @@ def test_one_worker_a_gpu_unless_told_otherwise(
 ) -> None:
     rows = environments(make(**given), {"CUDA_VISIBLE_DEVICES": "1,3"})
     assert [row.get("CUDA_VISIBLE_DEVICES") for row in rows] == seen
+
+
+def test_batches_are_larger_on_a_gpu_unless_told_otherwise() -> None:
+    gpu = {"CUDA_VISIBLE_DEVICES": "0"}
+    assert max_batch(make(), gpu) == 32
+    assert max_batch(make(device="cpu"), gpu) == 8
+    assert max_batch(make(max_batch=3), gpu) == 3
 
 
 def test_workers_share_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
