@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import prediction, training
+from benchmarks import measure, prediction, training
 from benchmarks.setting import Setting
 from benchmarks.table import Row, header, line
 
@@ -37,11 +37,16 @@ def main() -> None:
         ceiling = ", ".join(f"{k} {v / 1e9:,.0f} GFLOP/s" for k, v in setting.ceiling.items())
         print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}; {ceiling}\n")
         print(header(), flush=True)
+        bystanders, disturbed = measure.Bystanders(), list[str]()
         for name in options.rows or ROWS:
             for row in ROWS[name](setting):
                 print(line(row.cells), flush=True)
+                if (share := bystanders.share()) > 0.05:
+                    disturbed.append(f"{row.name}: {share:.0%}")
     minutes = (time.perf_counter() - start) / 60
-    print(f"\n{minutes:.1f} minutes, load {os.getloadavg()[0]:.1f} at the end")
+    print(f"\n{minutes:.1f} minutes")
+    if disturbed:
+        print("Other programs took part of the cores meanwhile:", *disturbed, sep="\n- ")
 
 
 if __name__ == "__main__":

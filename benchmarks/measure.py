@@ -60,6 +60,27 @@ def finish(**report: Any) -> None:
     print(json.dumps({**report, "peak_bytes": 1024 * int(peak[1])}))
 
 
+class Bystanders:
+    """Tells which share of the cores other programs took since it was last asked."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    def share(self) -> float:
+        """Return it, from 0 to 1; children that still run count as others."""
+        before, self._before = self._before, self._now()
+        wall, busy, own = (new - old for new, old in zip(self._before, before, strict=True))
+        return max(busy - own, 0) / (wall * (os.cpu_count() or 1))
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        """Return the time, all the processor time used, and that of us and our children."""
+        first = Path("/proc/stat").read_text().splitlines()[0].split()
+        user, nice, system, _, _, irq, softirq = (int(word) for word in first[1:8])
+        busy = (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+        return time.monotonic(), busy, sum(os.times()[:4])
+
+
 def best(function: Callable[[], object], *, seconds: float, least: int = 3) -> float:
     """Return the shortest of the calls that fit into `seconds`, at least `least`, after one more.
 

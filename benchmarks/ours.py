@@ -13,8 +13,8 @@ def main(
     cache: bool = False, solver: str = "steps",
 ) -> None:  # fmt: skip
     """Train the last layer (`cut="head"`) or from a stage on; save the best weights."""
-    net = pft.load(architecture, weights=weights, engine="torch")
-    model = net.with_head(sorted(path.name for path in (Path(folder) / "train").iterdir()))
+    classes = sorted(path.name for path in (Path(folder) / "train").iterdir())
+    model = pft.load(architecture, weights=weights, engine="torch").with_head(classes)
     run = model.fit(folder, cut=cut, epochs=epochs, cache=cache, solver=solver)
     model.save(out)
     measure.finish(
