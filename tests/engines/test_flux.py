@@ -143,7 +143,9 @@ def test_weights_that_metalhead_does_not_publish_come_from_the_package() -> None
     state = flux.pretrained("efficientnet_lite0")
     network = flux.build(Plan(architecture("efficientnet_lite0"), seed=None))
     network.load_state(state)
-    np.testing.assert_array_equal(network.state()["features.0.0.weight"], state["features.0.0.weight"])
+    np.testing.assert_array_equal(
+        network.state()["features.0.0.weight"], state["features.0.0.weight"]
+    )
 
 
 def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
