@@ -142,7 +142,7 @@ def cache(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to write.")] = Path("demo-output"),
-    engine: EngineOption = "auto",
+    engine: EngineOption = "torch",
 ) -> None:
     """Train on handwritten digits with real ImageNet weights, no download needed."""
     from pyflux_transfer.demo import run
