@@ -17,7 +17,7 @@ The parameterised leaves of a layer in order of computation, a residual block's 
 with its counterpart in `mirror` (a gradient of the same structure, or nothing).
 """
 leaves(layer::Leaf, mirror = nothing) = Any[(layer, mirror)]
-leaves(layer, mirror = nothing) = Any[]
+leaves(@nospecialize(layer), mirror = nothing) = Any[]
 leaves(layer::Chain, mirror = nothing) = reduce(vcat, branches(layer, mirror); init = Any[])
 leaves(layer::SkipConnection, mirror = nothing) = leaves(layer.layers, below(mirror, :layers))
 # The longest branch is the block, a stable sort keeps equal ones (SqueezeNet's) in order.

@@ -1,88 +1,50 @@
 # What every process needs at its first prediction and its first step, compiled with the package.
-# The networks are tiny, their types are those of the real ones.
 
-"A small network of every kind of unit that is not Metalhead's."
-function workload_plan()
-    leaf(name, op, shape...) = Layer(name, op, collect(shape), op !== :conv)
-    unit(name, kind, layers; options...) = Unit(
-        name,
-        kind,
-        "s",
-        Dict{String, Any}(string(k) => v for (k, v) in options),
-        layers,
-    )
-    conv = (; stride = 2, padding = 1, bias = false, norm = true, eps = 1.0e-5)
-    return Plan(
-        "",
-        [],
-        Dict{Symbol, Any}(),
-        [
-            unit(
-                "a",
-                :conv,
-                [leaf("a", :conv, 4, 3, 3, 3), leaf("n", :norm, 4)];
-                :in => 3,
-                :out => 4,
-                :kernel => 3,
-                :activation => "relu",
-                conv...,
-            ),
-            unit("b", :maxpool, Layer[]; kernel = 2, stride = 2, padding = 0, ceil = false),
-            unit(
-                "c",
-                :conv,
-                [leaf("c", :conv, 4, 4, 1, 1), leaf("m", :norm, 4)];
-                :in => 4,
-                :out => 4,
-                :kernel => 1,
-                :activation => "relu6",
-                conv...,
-            ),
-            unit("d", :avgpool, Layer[]; size = 1),
-            unit("e", :flatten, Layer[]),
-            unit("f", :dropout, Layer[]; p = 0.1),
-            unit(
-                "g",
-                :dense,
-                [leaf("g", :dense, 5, 4)];
-                :in => 4,
-                :out => 5,
-                :activation => "relu",
-            ),
-            unit(
-                "h",
-                :dense,
-                [leaf("h", :dense, 2, 5)];
-                :in => 5,
-                :out => 2,
-                :activation => "none",
-            ),
-        ],
-    )
+"A unit that describes a layer as it is; `kind` and `options` say how to rewrite it."
+function unit_of(layer, name, kind; options...)
+    held = Layer[
+        Layer("$name.$i", operation(leaf), shape(leaf), has_bias(leaf))
+        for (i, (leaf, _)) in enumerate(leaves(layer))
+    ]
+    return Unit(name, kind, "s", Dict{String, Any}(string(k) => v for (k, v) in options), held)
 end
 
-# Metalhead's residual blocks with as few channels as their builder allows.
-workload_blocks() = [
-    Chain(Any[pieces(Metalhead.resnet(block, [2, 1]; nclasses = 2).layers)[3:(end - 1)]...])
-    for block in (Metalhead.basicblock, Metalhead.bottleneck)
-]
+"The plan of a ResNet, read off Metalhead's network."
+function plan_of(model, depth, kind)
+    stem, norm, blocks..., dense = pieces(model.layers)
+    units = Unit[
+        unit_of(Chain(stem, norm), "stem", :conv; activation = "relu", padding = 3, :out => 64),
+        unit_of(nothing, "pool", :maxpool; kernel = 3, stride = 2, padding = 1, ceil = false),
+    ]
+    width = 64
+    for (i, layer) in enumerate(blocks)
+        held = first.(leaves(layer))
+        out = last(held).chs
+        stride = held[kind === :basic ? 1 : 3].stride[1]
+        push!(units, unit_of(layer, "block$i", kind; :in => width, :out => out, stride))
+        width = out
+    end
+    push!(units, unit_of(nothing, "mean", :avgpool; size = 1))
+    push!(units, unit_of(nothing, "flat", :flatten))
+    push!(units, unit_of(nothing, "drop", :dropout; p = 0.1))
+    push!(units, unit_of(dense, "head", :dense; :in => width))
+    return Plan("ResNet", Any[depth], Dict{Symbol, Any}(), units)
+end
 
 @setup_workload begin
-    plan = workload_plan()
     x, y = zeros(Float32, 32, 32, 3, 2), [1, 2]
     @compile_workload begin
-        net = Network(plan)
-        load!(net, state(net))
-        trace(net, (32, 32, 3, 1))
-        for cut in (0, 7), optimizer in ("adamw", "adam", "sgd")
-            cut_at!(net, cut)
-            prepare!(net, Update(; optimizer))
-            step!(net, embed(net, x), y, Dict("s" => 0.1))
-            logits(net, embed(net, x))
-            memory(net)
-        end
-        for blocks in workload_blocks()
-            Flux.withgradient(m -> sum(m(zeros(Float32, 8, 8, 64, 1))), blocks)
+        for (depth, kind) in ((18, :basic), (50, :bottleneck))
+            net = Network(plan_of(Metalhead.ResNet(depth), depth, kind))
+            load!(net, state(net))
+            trace(net, size(x))
+            for cut in (0, length(net.units) - 1), optimizer in ("adamw", "adam", "sgd")
+                cut_at!(net, cut)
+                prepare!(net, Update(; optimizer))
+                step!(net, embed(net, x), y, Dict("s" => 0.1))
+                logits(net, embed(net, x))
+                memory(net)
+            end
         end
     end
 end

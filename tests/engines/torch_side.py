@@ -73,7 +73,7 @@ def labelled(count: int, side: int, classes: int) -> tuple[Array, Labels]:
 # Learning rates at which 20 steps learn, and rounding does not grow.
 RATES = {
     ("head", "adamw"): 1e-3,
-    ("head", "sgd"): 3e-2,
+    ("head", "sgd"): 1e-5,
     ("stage4", "adamw"): 1e-4,
     ("stage4", "sgd"): 1e-3,
 }
