@@ -7,6 +7,7 @@ is an error. The last lines of the run say how many ran and how many were skippe
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pyflux_transfer.catalog import MODELS
 from pyflux_transfer.engines import ENGINES
 
 _missing: str | None = environment.readiness()
+_STATUS = pytest.StashKey[int]()
 
 
 def _only_flux(config: pytest.Config) -> bool:
@@ -58,6 +60,19 @@ def pytest_terminal_summary(
     ran = counts["passed"] + counts["failed"]
     line = f"flux tests: {ran} ran, {counts['skipped']} skipped"
     terminalreporter.write_line(line + (f" ({_missing})" if _missing else ""))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave without Julia's exit handlers: with several threads they can crash (PythonCall 764)."""
+    if "juliacall" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash.get(_STATUS, 1))
 
 
 @pytest.fixture(autouse=True)

@@ -95,7 +95,8 @@ def test_a_julia_that_cannot_start_is_told(tmp_path: Path) -> None:
 
 
 INTERRUPTED = """
-import time
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from pyflux_transfer.engines.julia import call
 call("ceiling", n=64, repeats=1)
 print("ready", flush=True)
