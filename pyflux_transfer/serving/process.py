@@ -135,7 +135,8 @@ class WorkerProcess:
         """
         pipe = asyncio.subprocess.PIPE
         # A program of its own, not a fork of this one: nothing of the web process (threads, locks,
-        # sockets) is in it, and the caller's main module is not run again.
+        # sockets) is in it, and the caller's main module is not run again. And a session of its own:
+        # Ctrl-C in a terminal is for the web process, which drains, and not for a loading worker.
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -147,6 +148,7 @@ class WorkerProcess:
                 pass_fds=(self.command.memory,),
                 env={**os.environ, **self.command.environment},
                 limit=1 << 24,
+                start_new_session=True,
             )
         except OSError as error:
             raise WorkerDiedError(f"it cannot be started: {error}") from None
