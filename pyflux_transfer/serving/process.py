@@ -135,7 +135,7 @@ class WorkerProcess:
         """
         pipe = asyncio.subprocess.PIPE
         # A program of its own, not a fork of this one: nothing of the web process (threads, locks,
-        # sockets) is in it, and the caller's main module is not run again. And a session of its own:
+        # sockets) is in it, and the caller's main module is not run again. A session of its own:
         # Ctrl-C in a terminal is for the web process, which drains, and not for a loading worker.
         try:
             self._process = await asyncio.create_subprocess_exec(

@@ -16,8 +16,9 @@ import psutil
 import pytest
 
 from pyflux_transfer.engines.base import Array
+from pyflux_transfer.serving.deployment import Plan
 from pyflux_transfer.serving.metrics import Metrics
-from pyflux_transfer.serving.pool import Plan, Pool
+from pyflux_transfer.serving.pool import Pool
 from pyflux_transfer.serving.problems import Problem
 from pyflux_transfer.serving.process import Command
 from tests.serving import loaders
@@ -140,6 +141,8 @@ def test_a_cancelled_request_frees_its_slots_when_the_worker_is_done(
 
 def test_death_before_during_and_after_submission(run: Callable[[Test], None]) -> None:
     async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
+        hold = Path(f"{pool.current.plan.command.path}.hold")
+
         async def during(act: Callable[[], Awaitable[Any]]) -> str:
             with pytest.raises(Problem) as caught:
                 await act()
@@ -154,8 +157,10 @@ def test_death_before_during_and_after_submission(run: Callable[[Test], None]) -
         async def killed_after_submission() -> None:
             with pool.admit(1) as lease:
                 await lease.fill(0, threads, lambda: picture(0.5))
+                hold.touch()  # or it might be quicker than the signal
                 answer = lease.submit(soon())
                 pool.current.ready[0].kill("by the test")
+                hold.unlink()
                 await answer
 
         async def killed_before() -> None:
