@@ -26,6 +26,7 @@ include("head.jl")
 include("models.jl")
 include("device.jl")
 include("kernels.jl")
+include("winograd.jl")
 include("slicing.jl")
 # What is done with them
 include("weights.jl")

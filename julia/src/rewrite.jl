@@ -1,8 +1,12 @@
 # Units rewritten for inference on a processor. What pays, in order of gain:
 # - a 1×1 convolution is one matrix product over all pixels, without im2col;
+# - a 3×3 convolution of stride 1 takes less than half the multiplications (Winograd);
 # - BatchNorm is folded into the convolution before it;
 # - bias, shortcut and activation are applied to a block of rows while it lies in the cache;
 # - buffers are reused, and the images of a batch are spread over the threads, a few for each.
+
+# Below so many channels a product of tiles is too small to gain anything.
+const NARROW = 16
 
 """
 A unit as operations over four numbered slots: its input lies in slot 1, its output in `result`.
@@ -46,26 +50,35 @@ function convolve!(
 )
     conv = first(leaves)
     weight, bias = fold(leaves...)
-    kernel = size(conv.weight, 1)
-    out = size(weight, 2)
-    push!(
-        ops,
-        Convolve(
-            weight,
-            bias,
-            kernel,
-            first(conv.stride),
-            padding == "same",
-            padding == -1 ? kernel ÷ 2 : padding == "same" ? 0 : padding,
-            conv.groups,
-            activation,
-            from,
-            to,
-            columns === nothing ? (1:out) : columns,
-            columns === nothing ? out : width,
-            add,
-        ),
-    )
+    kernel, stride, out = size(conv.weight, 1), first(conv.stride), size(weight, 2)
+    same = padding == "same"
+    pad = padding == -1 ? kernel ÷ 2 : same ? 0 : padding
+    range, total = columns === nothing ? (1:out, out) : (columns, width)
+    if (kernel, stride, conv.groups) == (3, 1, 1) &&
+            (same || pad == 1) &&
+            size(conv.weight, 3) >= NARROW
+        tiles = winograd_weight(weight)
+        push!(ops, Winograd(tiles, bias, activation, from, to, range, total, add))
+    else
+        push!(
+            ops,
+            Convolve(
+                weight,
+                bias,
+                kernel,
+                stride,
+                same,
+                pad,
+                conv.groups,
+                activation,
+                from,
+                to,
+                range,
+                total,
+                add,
+            ),
+        )
+    end
     return to
 end
 

@@ -17,6 +17,7 @@ include("plans.jl")
             "slicing",
             "weights",
             "kernels",
+            "winograd",
             "rewrite",
             "inference",
             "training",

@@ -96,8 +96,14 @@ def _start() -> Any:
 def _let_python_hear_signals() -> None:
     """Give Ctrl-C and SIGTERM back to Python, which acts when the running Julia call returns.
 
-    Julia with several threads must handle signals itself (its threads stop each other by one) and
-    blocks these two in every thread but its listener's, which would end the process at once.
+    Julia with several threads must handle signals itself (its threads stop each other by one). It
+    blocks these two in every thread but its listener's and puts its own handler of SIGINT in place.
     """
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    if not hasattr(signal, "pthread_sigmask"):
+        return
+    ours = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)
+    if threading.current_thread() is threading.main_thread():  # no other thread may
+        for each in ours:
+            if (handler := signal.getsignal(each)) is not None:
+                signal.signal(each, handler)
