@@ -7,6 +7,7 @@ is an error. The last lines of the run say how many ran and how many were skippe
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
     for item in items:
         if item.get_closest_marker("flux"):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Compile the Julia package where that was not done: no single test should pay for it."""
+    if session.items and _only_flux(session.config) and _missing is None:
+        code = "from pyflux_transfer.engines.julia import call; call('report')"
+        subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def pytest_terminal_summary(
