@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from pyflux_transfer.engines.base import Array, Labels, Network, State
 from pyflux_transfer.errors import InputError
@@ -57,10 +59,11 @@ def solve(
         return float(value), gradient
 
     start = np.zeros(classes * (width + 1))
-    found = minimize(
-        loss, start, jac=True, method="L-BFGS-B",
-        options={"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-7},
-    )  # fmt: skip
+    with _one_thread_for_vectors():
+        found = minimize(
+            loss, start, jac=True, method="L-BFGS-B",
+            options={"maxiter": 1000, "ftol": 1e-12, "gtol": 1e-7},
+        )  # fmt: skip
     weight, bias = split(found.x)
     entropy = found.fun - 0.5 * norm * (weight**2).sum()
     weight = weight / scale
@@ -69,6 +72,20 @@ def solve(
     state[f"{name}.bias"] = (bias - weight @ mean).astype(np.float32)
     network.load_state(state)
     return float(entropy), int(found.nit)
+
+
+@contextmanager
+def _one_thread_for_vectors() -> Iterator[None]:
+    """Keep SciPy's own BLAS, where it has one, to one thread.
+
+    It would spread the optimizer's short vectors over threads that take the cores from NumPy's.
+    """
+    with ExitStack() as stack:
+        for library in ThreadpoolController().lib_controllers:
+            if "scipy.libs" in library.filepath:
+                stack.callback(library.set_num_threads, library.num_threads)
+                library.set_num_threads(1)
+        yield
 
 
 def only_dense(tail: Sequence[Unit]) -> str:
