@@ -134,7 +134,7 @@ end
 @testset "one value a channel" begin
     net = tiny_network()
     one = zeros(Float32, 2, 2, 3, 1)
-    @test_throws DimensionMismatch step!(net, one, [1], rates(0.1))
+    @test_throws DomainError step!(net, one, [1], rates(0.1))
     cut_at!(net, 2)
     one = zeros(Float32, 1, 1, 8, 1)
     @test_throws DomainError step!(net, one, [1], rates(0.1))
