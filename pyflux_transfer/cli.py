@@ -108,7 +108,7 @@ def features(
     from pyflux_transfer.loading import load
 
     place = cli_options.cut(cut)
-    net = load(arch, weights=cli_options.none(weights), engine=engine, precision=precision)
+    net = load(arch, weights=weights, engine=engine, precision=precision)
     watcher = report.Terminal()
     found, labels, paths = net.features(data, cut=place, watcher=watcher)
     try:

@@ -26,11 +26,6 @@ def bundle_path(path: Path) -> Path:
     return path
 
 
-def none(text: str) -> str | None:
-    """Return None for the word none."""
-    return None if text == "none" else text
-
-
 def cut(text: str) -> int | str:
     """Return a unit's index, or a stage's name."""
     return int(text) if text.lstrip("-").isdigit() else text

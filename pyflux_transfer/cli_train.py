@@ -94,7 +94,7 @@ def train(
         "watcher": Silent() if quiet else report.Terminal(),
     }  # fmt: skip
     classes = class_names(data)
-    net = load(arch, weights=cli_options.none(weights), engine=engine, precision=precision)
+    net = load(arch, weights=weights, engine=engine, precision=precision)
     model = _headed(net, classes, hidden or (), dropout, keep, seed)
     try:
         if fine_tune:

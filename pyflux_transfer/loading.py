@@ -30,12 +30,12 @@ def load(
 ) -> Classifier:
     """Load a network by its architecture's name, or a trained bundle by its path.
 
-    `weights` is "imagenet", a path to `.safetensors`, `.pth`, `.pt`, or None for a random start
-    from `seed`; a bundle, given as either, brings its own, its classes and head. `engine` is
-    "auto", "flux" or "torch". `precision` of the frozen trunk and of prediction is "fp32", "bf16",
-    or "auto": bf16 where the processor computes it and a check agrees. Raises InputError for an
-    unknown architecture, WeightsError or BundleError for a file that does not fit, EngineError
-    where none can start.
+    `weights` is "imagenet", a path to `.safetensors`, `.pth`, `.pt`, or None (also "none", as on
+    the command line) for a random start from `seed`; a bundle, given as either, brings its own,
+    its classes and head. `engine` is "auto", "flux" or "torch". `precision` of the frozen trunk and
+    of prediction is "fp32", "bf16", or "auto": bf16 where the processor computes it and a check
+    agrees. Raises InputError for an unknown architecture, WeightsError or BundleError for a file
+    that does not fit, EngineError where none can start.
     """
     if Path(name).suffix == ".safetensors":
         return _from_bundle(checkpoint.read(name), engine, device, precision)
@@ -50,7 +50,7 @@ def load(
         return _from_bundle(bundle, engine, device, precision)
     chosen, why = engines.choose(engine)
     plan = Plan(row, None, seed, precision, device)
-    if weights is None:
+    if weights is None or weights == "none":
         network = engines.build(chosen, plan)
     else:
         network = engines.build(chosen, replace(plan, seed=None))
