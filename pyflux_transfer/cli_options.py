@@ -33,12 +33,14 @@ def cut(text: str) -> int | str:
 
 def validation(text: str) -> str | float | None:
     """Return a share, a folder or table that is there, or None."""
+    if text == "none":
+        return None
     try:
         return float(text) or None
     except ValueError:
-        if none(text) and not Path(text).exists():
+        if not Path(text).exists():
             raise InputError(
                 f"'{text}' does not exist. --valid takes a folder, a table, a share such as 0.2, "
                 "or none."
             ) from None
-        return none(text)
+        return text
