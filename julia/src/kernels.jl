@@ -5,7 +5,11 @@
 
 # Numbers of a block of rows that are to stay in the cache, and the rows a product should have.
 const BLOCK = 256 * 1024
-const ROWS = 256
+const ROWS = 1024
+
+# Numbers of a vector. Loops over whole vectors read past the end: buffers are so much longer.
+const LANES = 8
+const SLACK = 4LANES
 
 "A convolution with everything that follows it."
 struct Convolve{F}
@@ -58,7 +62,8 @@ end
 Workspace() = Workspace(0, [Float32[] for _ in 1:4], fill((0, 0, 0), 4), Float32[])
 
 function matrix!(buffer::Vector{Float32}, rows, columns)
-    length(buffer) < rows * columns && resize!(buffer, rows * columns)
+    needed = rows * columns + SLACK
+    length(buffer) < needed && resize!(buffer, needed)
     return unsafe_wrap(Array, pointer(buffer), (rows, columns))
 end
 
@@ -142,10 +147,11 @@ function multiply_patches!(op, out, rows, ws, block, size)
 end
 
 function multiply!(op, out, rows, columns, patches, weight)
-    beta = op.add ? 1.0f0 : 0.0f0
-    BLAS.gemm!('N', 'N', 1.0f0, patches, weight, beta, view(out, rows, columns))
+    product!(view(out, rows, columns), patches, weight, op.add ? 1.0f0 : 0.0f0)
     return nothing
 end
+
+product!(out, a, b, kept = 0.0f0) = BLAS.gemm!('N', 'N', 1.0f0, a, b, kept, out)
 
 "im2col: a row an output pixel of the lines in `block`, a column a weight of the kernel."
 function gather!(patches, op, ws, (wide, high, _), block, channels)
@@ -178,6 +184,10 @@ end
     if stride == 1
         @inbounds @simd ivdep for x in low:(high - 1)
             patches[row + x + 1] = data[base + x + 1]
+        end
+    elseif stride == 2
+        @inbounds @simd ivdep for x in low:(high - 1)
+            patches[row + x + 1] = data[base + 2x + 1]
         end
     else
         @inbounds @simd ivdep for x in low:(high - 1)
@@ -271,6 +281,10 @@ end
     if stride == 1
         @inbounds @simd ivdep for x in low:(over - 1)
             out[at + x + 1] = step(out[at + x + 1], data[base + x + 1])
+        end
+    elseif stride == 2
+        @inbounds @simd ivdep for x in low:(over - 1)
+            out[at + x + 1] = step(out[at + x + 1], data[base + 2x + 1])
         end
     else
         @inbounds @simd ivdep for x in low:(over - 1)

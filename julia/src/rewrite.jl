@@ -54,31 +54,23 @@ function convolve!(
     same = padding == "same"
     pad = padding == -1 ? kernel ÷ 2 : same ? 0 : padding
     range, total = columns === nothing ? (1:out, out) : (columns, width)
-    if (kernel, stride, conv.groups) == (3, 1, 1) &&
-            (same || pad == 1) &&
-            size(conv.weight, 3) >= NARROW
-        tiles = winograd_weight(weight)
-        push!(ops, Winograd(tiles, bias, activation, from, to, range, total, add))
-    else
-        push!(
-            ops,
-            Convolve(
-                weight,
-                bias,
-                kernel,
-                stride,
-                same,
-                pad,
-                conv.groups,
-                activation,
-                from,
-                to,
-                range,
-                total,
-                add,
-            ),
-        )
-    end
+    op = Convolve(
+        weight,
+        bias,
+        kernel,
+        stride,
+        same,
+        pad,
+        conv.groups,
+        activation,
+        from,
+        to,
+        range,
+        total,
+        add,
+    )
+    tiled = (kernel, stride, conv.groups) == (3, 1, 1) && (same || pad == 1)
+    push!(ops, tiled && size(conv.weight, 3) >= NARROW ? Winograd(op) : op)
     return to
 end
 
