@@ -1,6 +1,6 @@
 # Units rewritten for inference on a processor. What pays, in order of gain:
 # - a 1×1 convolution is one matrix product over all pixels, without im2col;
-# - a 3×3 convolution of stride 1 takes less than half the multiplications (Winograd);
+# - a 3×3 convolution of stride 1 takes a quarter of the multiplications (Winograd);
 # - BatchNorm is folded into the convolution before it;
 # - bias, shortcut and activation are applied to a block of rows while it lies in the cache;
 # - buffers are reused, and the images of a batch are spread over the threads, a few for each.
