@@ -7,6 +7,7 @@ plain steps of torch_models.py, and tests compare the two.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,9 +21,11 @@ from pyflux_transfer.engines.torch_models import (
     forward,
     same_padding,
 )
+from pyflux_transfer.engines.torch_threads import spread
 
 Convolution = Callable[[Tensor, Tensor | None], Tensor]
 Sides = tuple[int, int]  # of the two axes of an image
+Case = tuple[Sides, int, int]  # how much a kernel is widened, threads, images: one, or several (2)
 
 # oneDNN's names for activations that it computes while a result is still in the cache.
 _FUSED: dict[str, tuple[str, list[float]]] = {
@@ -41,16 +44,19 @@ class FastRunner:
     def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
         self.tensors = tensors
         self.dtype = dtype
-        self._ready: dict[str, dict[Sides, Convolution]] = {}
+        self._ready: dict[str, dict[Case, Convolution]] = {}
 
     def run(self, blocks: Iterable[Block], x: Tensor) -> Tensor:
         """Run the blocks in inference mode; x (N, …) float32 in, float32 out."""
-        with torch.inference_mode():
-            # Channels last is how oneDNN and cuDNN compute fastest. One conversion at the entry,
-            # together with the one to bfloat16, is the only copy: every step keeps the layout.
-            if x.ndim == 4:
-                x = x.to(self.dtype, memory_format=torch.channels_last)
-            return forward(self, blocks, x).float().contiguous()
+        return spread(partial(self._run, tuple(blocks)), x)
+
+    @torch.inference_mode()
+    def _run(self, blocks: tuple[Block, ...], x: Tensor) -> Tensor:
+        # Channels last is how oneDNN and cuDNN compute fastest. One conversion at the entry,
+        # together with the one to bfloat16, is the only copy: every step keeps the layout.
+        if x.ndim == 4:
+            x = x.to(self.dtype, memory_format=torch.channels_last)
+        return forward(self, blocks, x).float().contiguous()
 
     def forget(self, blocks: Iterable[Block]) -> None:
         """Drop what was prepared from weights that have changed."""
@@ -66,9 +72,13 @@ class FastRunner:
             return ACTIVATIONS[step.activation](F.linear(x.float(), weight, self._bias(step)))
         wider, padding = _centred(step, x)
         ready = self._ready.setdefault(step.layer.name, {})
-        if wider not in ready:
-            ready[wider] = self._prepared(step, x.shape[1], wider, padding)
-        return ready[wider](x, add)
+        # oneDNN lays a weight out for so many threads, and otherwise for one image than for more.
+        # A layout for another case is reordered at every call: ten times as slow in places.
+        threads = torch.get_num_threads()
+        case = (wider, threads, 1 if threads == 1 else min(len(x), 2))
+        if case not in ready:
+            ready[case] = self._prepared(step, x.shape, wider, padding)
+        return ready[case](x, add)
 
     def drop(self, x: Tensor, p: float) -> Tensor:  # noqa: ARG002
         """Leave all values: dropout is for training."""
@@ -77,14 +87,14 @@ class FastRunner:
     def _bias(self, step: Step) -> Tensor | None:
         return self.tensors[step.bias] if step.bias else None
 
-    def _prepared(self, step: Step, channels: int, wider: Sides, padding: Sides) -> Convolution:
+    def _prepared(self, step: Step, shape: torch.Size, wider: Sides, padding: Sides) -> Convolution:
         weight, bias = self._folded(step)
-        groups = channels // weight.shape[1]
+        groups = shape[1] // weight.shape[1]
         if any(wider):
             weight = F.pad(weight, (wider[1], 0, wider[0], 0))
         weight = weight.to(self.dtype, memory_format=torch.channels_last)
         make = _onednn if weight.device.type == "cpu" and _has_onednn() else _plain
-        return make(step, weight, bias.to(self.dtype), padding, groups)
+        return make(step, shape, weight, bias.to(self.dtype), padding, groups)
 
     def _folded(self, step: Step) -> tuple[Tensor, Tensor]:
         """Weight and bias with the BatchNorm multiplied in: one pass over the result saved."""
@@ -119,7 +129,9 @@ def _centred(step: Step, x: Tensor) -> tuple[Sides, Sides]:
     return (bottom - top, right - left), (bottom, right)
 
 
-def _onednn(step: Step, weight: Tensor, bias: Tensor, padding: Sides, groups: int) -> Convolution:
+def _onednn(
+    step: Step, shape: torch.Size, weight: Tensor, bias: Tensor, padding: Sides, groups: int
+) -> Convolution:
     """Convolve through oneDNN with the weight packed ahead, sum and activation fused.
 
     These are the operators that torch.compile emits for a frozen network. Packing ahead saves
@@ -127,7 +139,7 @@ def _onednn(step: Step, weight: Tensor, bias: Tensor, padding: Sides, groups: in
     """
     ops = torch.ops.mkldnn
     stride, dilation = [step.stride] * 2, [1, 1]
-    packed = ops._reorder_convolution_weight(weight, padding, stride, dilation, groups, [])
+    packed = ops._reorder_convolution_weight(weight, padding, stride, dilation, groups, shape)
     common = (packed, bias, padding, stride, dilation, groups)
     attribute, scalars = _FUSED[step.activation]
     after_sum = None if attribute == "none" else attribute
@@ -144,7 +156,9 @@ def _onednn(step: Step, weight: Tensor, bias: Tensor, padding: Sides, groups: in
     return convolve
 
 
-def _plain(step: Step, weight: Tensor, bias: Tensor, padding: Sides, groups: int) -> Convolution:
+def _plain(
+    step: Step, _: torch.Size, weight: Tensor, bias: Tensor, padding: Sides, groups: int
+) -> Convolution:
     """Convolve with PyTorch's own operators: graphics cards, and builds without oneDNN."""
 
     def convolve(x: Tensor, add: Tensor | None) -> Tensor:

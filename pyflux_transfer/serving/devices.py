@@ -26,9 +26,7 @@ def environments(
     """
     gpus = _gpus(settings, outer)
     count = settings.workers or max(1, len(gpus))
-    # One processor is left to decoding and HTTP: on a full machine, the threads of a computation
-    # wait for each other at every layer, and that costs more than one of them gives.
-    threads = settings.threads or max(1, (CPUS - 1) // count)
+    threads = settings.threads or max(1, CPUS // count)
     rows = []
     for index in range(count):
         row = {

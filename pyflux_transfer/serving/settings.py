@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Number format.")
     workers: int = Field(0, ge=0, le=64, description="Worker processes; 0: one a device.")
     threads: int = Field(
-        0, ge=0, description="Threads of a worker; 0: a share of all processors but one."
+        0, ge=0, description="Threads of a worker; 0: its share of the processors."
     )
     decode_threads: int = Field(CPUS, ge=1, description="Threads that decode images.")
     max_batch: int = Field(

@@ -49,7 +49,7 @@ def test_workers_share_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = environments(make(workers=2, device="cpu"), {})
     assert [row["OMP_NUM_THREADS"] for row in rows] == ["4", "4"]
     (row,) = environments(make(device="cpu"), {})
-    assert row["OMP_NUM_THREADS"] == "8"
+    assert row["OMP_NUM_THREADS"] == "9"
     (row,) = environments(make(device="cpu"), {"OMP_NUM_THREADS": "7"})
     assert "OMP_NUM_THREADS" not in row
     (row,) = environments(make(device="cpu", threads=3), {"OMP_NUM_THREADS": "7"})
