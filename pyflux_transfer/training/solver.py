@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from pyflux_transfer.engines.base import Array, Labels, Network, State
 from pyflux_transfer.errors import InputError
@@ -80,6 +79,8 @@ def _one_thread_for_vectors() -> Iterator[None]:
 
     It would spread the optimizer's short vectors over threads that take the cores from NumPy's.
     """
+    from threadpoolctl import ThreadpoolController
+
     with ExitStack() as stack:
         for library in ThreadpoolController().lib_controllers:
             if "scipy.libs" in library.filepath:
