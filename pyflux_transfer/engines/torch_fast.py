@@ -7,7 +7,8 @@ plain steps of torch_models.py, and tests compare the two.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
+from threading import Lock
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -45,6 +46,7 @@ class FastRunner:
         self.tensors = tensors
         self.dtype = dtype
         self._ready: dict[str, dict[Case, Convolution]] = {}
+        self._preparing = Lock()
 
     def run(self, blocks: Iterable[Block], x: Tensor) -> Tensor:
         """Run the blocks in inference mode; x (N, …) float32 in, float32 out."""
@@ -72,12 +74,11 @@ class FastRunner:
             return ACTIVATIONS[step.activation](F.linear(x.float(), weight, self._bias(step)))
         wider, padding = _centred(step, x)
         ready = self._ready.setdefault(step.layer.name, {})
-        # oneDNN lays a weight out for so many threads, and otherwise for one image than for more.
-        # A layout for another case is reordered at every call: ten times as slow in places.
-        threads = torch.get_num_threads()
-        case = (wider, threads, 1 if threads == 1 else min(len(x), 2))
+        case = _case(wider, x)
         if case not in ready:
-            ready[case] = self._prepared(step, x.shape, wider, padding)
+            with self._preparing:  # the other threads wait rather than prepare the same
+                if case not in ready:
+                    ready[case] = self._prepared(step, x.shape, wider, padding)
         return ready[case](x, add)
 
     def drop(self, x: Tensor, p: float) -> Tensor:  # noqa: ARG002
@@ -93,7 +94,7 @@ class FastRunner:
         if any(wider):
             weight = F.pad(weight, (wider[1], 0, wider[0], 0))
         weight = weight.to(self.dtype, memory_format=torch.channels_last)
-        make = _onednn if weight.device.type == "cpu" and _has_onednn() else _plain
+        make = _onednn if _packs(weight) else _plain
         return make(step, shape, weight, bias.to(self.dtype), padding, groups)
 
     def _folded(self, step: Step) -> tuple[Tensor, Tensor]:
@@ -110,6 +111,21 @@ class FastRunner:
         return weight * scale.reshape(-1, 1, 1, 1), (bias - mean) * scale + shift
 
 
+def _case(wider: Sides, x: Tensor) -> Case:
+    """Return what a convolution of `x` is prepared for.
+
+    oneDNN lays a weight out for so many threads, and otherwise for one image than for more. A
+    layout for another case is reordered at every call: ten times as slow in places.
+    """
+    threads = torch.get_num_threads() if _packs(x) else 1
+    return wider, threads, 1 if threads == 1 else min(len(x), 2)
+
+
+def _packs(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and _has_onednn()
+
+
+@cache
 def _has_onednn() -> bool:
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return available and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
