@@ -60,6 +60,13 @@ def finish(**report: Any) -> None:
     print(json.dumps({**report, "peak_bytes": 1024 * int(peak[1])}))
 
 
+def busy_s() -> float:
+    """Return the processor time that all programs of the machine have spent."""
+    first = Path("/proc/stat").read_text().splitlines()[0].split()
+    user, nice, system, _, _, irq, softirq = (int(word) for word in first[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 class Bystanders:
     """Tells which share of the cores other programs took since it was last asked."""
 
@@ -75,10 +82,7 @@ class Bystanders:
     @staticmethod
     def _now() -> tuple[float, float, float]:
         """Return the time, all the processor time used, and that of us and our children."""
-        first = Path("/proc/stat").read_text().splitlines()[0].split()
-        user, nice, system, _, _, irq, softirq = (int(word) for word in first[1:8])
-        busy = (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
-        return time.monotonic(), busy, sum(os.times()[:4])
+        return time.monotonic(), busy_s(), sum(os.times()[:4])
 
 
 def best(function: Callable[[], object], *, seconds: float, least: int = 3) -> float:

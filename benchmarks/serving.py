@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from measure import busy_s
 from PIL import Image, ImageFilter
 
 HERE = Path(__file__).parent
@@ -251,12 +252,6 @@ def window(target: Target, run: Callable[[int], Any], seconds: float) -> dict[st
     }
 
 
-def busy_s() -> float:
-    """Return the processor time that the whole machine has spent."""
-    times = psutil.cpu_times()
-    return float(sum(times) - times.idle - times.iowait)
-
-
 def show(name: str, load: str, rows: list[dict[str, float]]) -> None:
     """Print the medians of the quiet windows, or of the quietest three where there are fewer."""
     rows = sorted(rows, key=lambda row: row["others"])
@@ -305,16 +300,16 @@ def compare(
     for _ in range(options.rounds):
         for target in targets:
             target.go_on()
-            if target.name == "ours":
-                sums = [*sums[:1], target.sums()]
+            if target.name == "ours" and not sums:
+                sums.append(target.sums())
             rows[target.name].append(window(target, run, options.seconds))
             if target.name == "ours":
-                sums = [sums[0], target.sums()]
+                sums.append(target.sums())
             target.pause()
     for target in targets:
         show(target.name, load, rows[target.name])
         if target.name == "ours":
-            parts = stages(*sums)
+            parts = stages(sums[0], sums[-1])
             print("   of that, ms:", json.dumps({k: round(v, 2) for k, v in parts.items()}))
 
 

@@ -14,13 +14,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from benchmarks import networks
 from pyflux_transfer import environment
 from pyflux_transfer.catalog import architecture
 from pyflux_transfer.engines.base import Plan
 from pyflux_transfer.engines.flux import describe
-
-# Multiplications and additions of ResNet-50's convolutions on one image of 224 × 224, in 10⁹.
-OPERATIONS = 8.174
 
 
 def measure(images: int) -> dict[str, str]:
@@ -47,7 +45,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8)
     found = measure(parser.parse_args().images)
     plain, trunk, ceiling = (float(found[name]) for name in ("plain", "trunk", "ceiling"))
-    floor = 1000 * OPERATIONS / ceiling
+    floor = networks.flops("resnet50") / 1e6 / ceiling
     rows = (
         ("plain Metalhead", f"{plain:.1f} ms an image", ""),
         ("rewritten trunk", f"{trunk:.1f} ms an image", f"{plain / trunk:.2f} times as fast"),

@@ -29,6 +29,7 @@ from pyflux_transfer.serving import client
 from pyflux_transfer.training.options import Options
 from tests import photos
 from tests.broken import BROKEN, one_image
+from tests.faults import fails_third
 
 pytestmark = pytest.mark.usefixtures("fake_engine")
 
@@ -515,14 +516,7 @@ def test_answers_come_as_they_are_found(
     answer: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is there before a fault is not lost."""
-    real, calls = predict.probabilities, [0]
-
-    def failing(*given: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == 3:
-            raise EngineError("the engine has stopped")
-        return real(*given)
-
+    failing = fails_third(predict.probabilities, EngineError("the engine has stopped"))
     monkeypatch.setattr(predict, "probabilities", failing)
     found = answer(folder, "--json", "--batch-size", 8)
     assert len(found.lines) == 16

@@ -23,6 +23,7 @@ from pyflux_transfer.training.train import Job, Run, train
 from pyflux_transfer.units import resolve_cut
 from tests import photos
 from tests.engines import fake
+from tests.faults import fails_third
 from tests.training.helpers import (
     CountingNetwork,
     Notes,
@@ -478,14 +479,7 @@ def test_a_run_killed_while_it_writes_resumes_from_the_epoch_before(
 ) -> None:
     alone = job(*parts, **DEEP)
     whole = train(alone, Notes())
-    save, calls = checkpoint.save_file, [0]
-
-    def killed(*given: Any) -> None:
-        calls[0] += 1
-        if calls[0] == 3:
-            raise KeyboardInterrupt
-        save(*given)
-
+    killed = fails_third(checkpoint.save_file, KeyboardInterrupt())
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", killed)
         train(job(*parts, folder=tmp_path, **DEEP), Notes())
@@ -499,14 +493,7 @@ def test_a_run_killed_while_it_writes_resumes_from_the_epoch_before(
 def test_a_disk_that_fills_leaves_the_epoch_before(
     parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, calls = checkpoint.save_file, [0]
-
-    def full(*given: Any) -> None:
-        calls[0] += 1
-        if calls[0] == 3:
-            raise OSError(28, "No space left on device")
-        save(*given)
-
+    full = fails_third(checkpoint.save_file, OSError(28, "No space left on device"))
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", full)
         with pytest.raises(StorageError, match="No space left on device"):
