@@ -82,6 +82,7 @@ class FluxNetwork:
 
     engine = "flux"
     precision = "fp32"
+    concurrency = 1
 
     def __init__(self, plan: Plan) -> None:
         if plan.precision == "bf16":

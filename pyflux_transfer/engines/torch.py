@@ -8,12 +8,15 @@ from typing import Literal
 
 import numpy as np
 
+from pyflux_transfer.engines.allocator import keep_memory
+
 # Threads that wait for one another spin some microseconds, then sleep. Spinning on takes the
 # processor from the decoding threads (a step of training took up to twice as long), sleeping at
 # once doubles the time of a single image. Read when PyTorch loads; GCC's OpenMP alone knows the
 # count.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+keep_memory()
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -91,6 +94,11 @@ class TorchNetwork:
     def precision(self) -> str:
         """Precision of evaluation; "auto" is decided once, with the weights at the first use."""
         return "bf16" if self._evaluation.dtype == torch.bfloat16 else "fp32"
+
+    @property
+    def concurrency(self) -> int:
+        """Evaluations that may be under way at a time: with two, no processor waits for one's end."""
+        return 2 if self._device.type == "cpu" else 1
 
     @property
     def tensors(self) -> dict[str, Tensor]:

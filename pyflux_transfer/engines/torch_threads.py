@@ -8,26 +8,60 @@ need no waiting, and stay in its cache.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from contextlib import contextmanager
+from threading import Barrier, Lock, current_thread, main_thread
 
 import torch
 from torch import Tensor
 
-# Images that pass through a thread together: more of them leave its cache between two layers.
-CHUNK = 4
+# Images that pass through a thread together: with fewer the weights are fetched more often, with
+# more the results leave the thread's cache between two layers.
+CHUNK = 8
 
 
 def spread(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Return `function(x)`, computed some images at a time; x (N, …) on any device."""
+    """Return `function(x)`, computed some images at a time; x (N, …) on any device.
+
+    Several threads may call it at a time: the parts of all calls share the same threads.
+    """
     threads = torch.get_num_threads()
-    # Where few of the threads would have an image, they share each layer after all.
-    if x.device.type != "cpu" or threads == 1 or len(x) <= max(1, threads // 4):
+    if x.device.type != "cpu":
         return function(x)
-    size = min(CHUNK, -(-len(x) // threads))
-    parts = list(_pool(threads).map(function, torch.split(x, size)))
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    with _under_way.added(len(x)) as images:
+        # Where few of the threads would have an image, they share each layer after all. Only for
+        # the main thread: OpenMP gives each that asks a team of its own, and as soon as there are
+        # more threads than processors, none of them spins any more.
+        if images <= max(1, threads // 4) and current_thread() is main_thread():
+            return function(x)
+        parts = torch.split(x, min(CHUNK, -(-images // threads)))
+        run = map if threads == 1 else _pool(threads).map
+        done = list(run(function, parts))
+    return done[0] if len(done) == 1 else torch.cat(done)
+
+
+class _Images:
+    """Counts the images of all calls that are under way."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._lock = Lock()
+
+    @contextmanager
+    def added(self, count: int) -> Iterator[int]:
+        """Add a call's images until its end; give the count with them."""
+        with self._lock:
+            self._count += count
+            images = self._count
+        try:
+            yield images
+        finally:
+            with self._lock:
+                self._count -= count
+
+
+_under_way = _Images()
 
 
 @functools.cache

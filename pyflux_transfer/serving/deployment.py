@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import os
-from collections import deque
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -78,9 +78,10 @@ class Deployment:
         self.unused.set()
         self._leases = 0
         slots = plan.command.slots
-        self.free = deque(range(slots))
+        self.free = list(range(slots))
         self._holds = [0] * slots
-        self._image_s = 0.1  # seconds an image, a running mean, for Retry-After
+        self._image_s = 0.1  # seconds from image to image, a running mean, for Retry-After
+        self._last_batch = 0.0
         self._failed: set[int] = set()
         self._closing = False
         self._keepers = [
@@ -103,7 +104,7 @@ class Deployment:
             )
         if count > len(self.free):
             waiting = len(self._holds) - len(self.free)
-            seconds = waiting * self._image_s / len(self.ready)
+            seconds = waiting * self._image_s
             raise Problem(
                 "queue_full",
                 f"{waiting} of {len(self._holds)} places are taken, {count} are needed.",
@@ -111,7 +112,7 @@ class Deployment:
             )
         self._leases += 1
         self.unused.clear()
-        return Lease(self, [self.free.popleft() for _ in range(count)])
+        return Lease(self, [self.free.pop() for _ in range(count)])
 
     def give_back(self, slots: list[int]) -> None:
         """End a request's lease."""
@@ -237,7 +238,11 @@ class Deployment:
         self.release(slots)
         self.observer.batch(times)
         if times.batch:
-            self._image_s += 0.2 * (times.compute_s / times.batch - self._image_s)
+            # Batches may overlap: what counts is the time since the one before.
+            now = time.monotonic()
+            spent = min(times.compute_s, now - self._last_batch)
+            self._last_batch = now
+            self._image_s += 0.2 * (spent / times.batch - self._image_s)
 
     async def close(self, grace_s: float) -> None:
         """Wait until what was admitted is answered, at most `grace_s`; then end the workers."""

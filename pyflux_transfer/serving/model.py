@@ -59,9 +59,10 @@ class Description:
 
 
 class Model(Protocol):
-    """What a loader returns."""
+    """What a loader returns; `lanes` threads may call `predict` at a time."""
 
     description: Description
+    lanes: int
 
     def predict(self, images: Array) -> Array:
         """Return probabilities (N, classes) of images (N, 3, crop, crop), all float32."""
@@ -86,6 +87,7 @@ class BundleModel:
 
     description: Description
     predict: Callable[[Array], Array]
+    lanes: int
 
 
 def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleModel:
@@ -113,7 +115,7 @@ def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleMo
         preprocessing=bundle.preprocessing,
         info=info,
     )
-    return BundleModel(description, partial(predict.probabilities, network))
+    return BundleModel(description, partial(predict.probabilities, network), network.concurrency)
 
 
 def _finite(value: Any) -> Any:

@@ -225,6 +225,7 @@ class WorkerProcess:
         self, message: dict[str, Any], ring: Ring, on_batch: Callable[[list[int], Times], None]
     ) -> None:
         slots, errors = message["slots"], message["errors"]
+        first = next(iter(self.in_work))
         compute_s = message["finished"] - message["started"]
         self.answered += len(slots) - len(errors)
         for slot in slots:
@@ -232,7 +233,8 @@ class WorkerProcess:
             queue_s = max(message["started"] - flight.submitted, 0.0)
             times = Times(queue_s, compute_s, message["computed"])
             flight.land(slot, ring.answers[slot], errors.get(str(slot)), times)
-        self._rewatch()
+        if first in slots:  # another batch may be answered while this one hangs
+            self._rewatch()
         on_batch(slots, Times(0.0, compute_s, message["computed"]))
 
     def kill(self, why: str) -> None:
@@ -253,7 +255,7 @@ class WorkerProcess:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
     def _rewatch(self) -> None:
-        """Wind the clock that finds a hung worker: images in it, and no answer for too long."""
+        """Wind the clock that finds a hung worker: no answer to its first image for too long."""
         if self._watch:
             self._watch.cancel()
         loop = asyncio.get_running_loop()

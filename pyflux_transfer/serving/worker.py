@@ -14,7 +14,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,36 +99,59 @@ def compute(predict: Callable[[Array], Array], ring: Ring, slots: Sequence[int])
     return {}
 
 
-def serve(
-    inbox: Inbox,
-    reply: Callable[[dict[str, Any]], None],
-    ring: Ring,
-    predict: Callable[[Array], Array],
-    size: int,
-    window_s: float,
-) -> None:
-    """Compute batches until the inbox ends; reply to each with its slots, errors and times.
+class Answerer:
+    """Computes batches in place and replies to each with its slots, errors and times."""
 
-    Raises EngineError when every image failed several times in a row.
-    """
-    failures = 0
-    for batch in batches(inbox, size, window_s, lambda: ring.coming):
+    def __init__(
+        self,
+        reply: Callable[[dict[str, Any]], None],
+        ring: Ring,
+        predict: Callable[[Array], Array],
+    ) -> None:
+        self._reply = reply
+        self._ring = ring
+        self._predict = predict
+        self._lock = threading.Lock()
+        self._failures = 0
+
+    def __call__(self, batch: list[Job]) -> None:
+        """Answer one batch; raise EngineError when every image failed several times in a row."""
         started = time.monotonic()
-        live = [job.slot for job in batch if not ring.abandoned[job.slot]]
-        errors = compute(predict, ring, live) if live else {}
-        reply(
-            {
-                "event": "done",
-                "slots": [job.slot for job in batch],
-                "errors": {str(slot): reason for slot, reason in errors.items()},
-                "computed": len(live),
-                "started": started,
-                "finished": time.monotonic(),
-            }
-        )
-        failures = failures + 1 if live and len(errors) == len(live) else 0
-        if failures == MAX_FAILURES:
-            raise EngineError(f"{failures} batches in a row failed: {next(iter(errors.values()))}")
+        live = [job.slot for job in batch if not self._ring.abandoned[job.slot]]
+        errors = compute(self._predict, self._ring, live) if live else {}
+        message = {
+            "event": "done",
+            "slots": [job.slot for job in batch],
+            "errors": {str(slot): reason for slot, reason in errors.items()},
+            "computed": len(live),
+            "started": started,
+            "finished": time.monotonic(),
+        }
+        with self._lock:
+            self._reply(message)
+            self._failures = self._failures + 1 if live and len(errors) == len(live) else 0
+            if self._failures >= MAX_FAILURES:
+                reason = next(iter(errors.values()))
+                raise EngineError(f"{self._failures} batches in a row failed: {reason}")
+
+
+def serve(found: Iterable[list[Job]], answer: Callable[[list[Job]], None], lanes: int) -> None:
+    """Answer the batches, so many `lanes` at a time; 1 stays in the calling thread.
+
+    A lone image stays there, too: an engine may let all processors share it.
+    """
+    with ThreadPoolExecutor(lanes, "lane") as threads:
+        under_way: set[Future[None]] = set()
+        for batch in found:
+            if lanes == 1 or (len(batch) == 1 and all(each.done() for each in under_way)):
+                answer(batch)
+                continue
+            under_way.add(threads.submit(answer, batch))
+            if len(under_way) == lanes:
+                # The next batch is formed when a lane is free: the later, the fuller.
+                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                for each in done:
+                    each.result()
 
 
 def warm_up(model: Model, size: int) -> float:
@@ -208,7 +232,8 @@ def main() -> None:
 
     layout = Layout(config["slots"], description.preprocessing.crop, len(description.classes))
     ring = Ring(config["memory"], layout)
-    serve(inbox, send, ring, model.predict, config["max_batch"], config["window_s"])
+    found = batches(inbox, config["max_batch"], config["window_s"], lambda: ring.coming)
+    serve(found, Answerer(send, ring, model.predict), model.lanes)
 
 
 def _ignore_signals() -> None:

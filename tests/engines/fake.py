@@ -74,6 +74,7 @@ class FakeNetwork:
     engine = "fake"
     device = "cpu"
     precision = "fp32"
+    concurrency = 1
 
     def __init__(self, plan: Plan) -> None:
         self.units = plan.units

@@ -38,6 +38,7 @@ class Fake:
     description: Description
     path: Path
     delay_s: float
+    lanes: int
 
     def predict(self, images: Array) -> Array:
         while Path(f"{self.path}.hold").exists():
@@ -72,4 +73,4 @@ def fake(path: Path, options: dict[str, str], report: Report) -> Fake:
         preprocessing=PLAIN,
         info={"options": options, "loaded": engine},
     )
-    return Fake(description, path, row.get("delay_s", 0.0))
+    return Fake(description, path, row.get("delay_s", 0.0), row.get("lanes", 1))

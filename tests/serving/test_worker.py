@@ -14,7 +14,7 @@ import pytest
 from pyflux_transfer.engines.base import Array
 from pyflux_transfer.errors import EngineError
 from pyflux_transfer.serving.ring import Layout, Ring, anonymous_memory
-from pyflux_transfer.serving.worker import Job, PipeInbox, batches, compute, serve
+from pyflux_transfer.serving.worker import Answerer, Job, PipeInbox, batches, compute, serve
 
 LATER = 1e9
 
@@ -112,13 +112,19 @@ def test_probabilities_that_are_no_numbers_are_an_error(ring: Ring) -> None:
     assert "not finite" in errors[2]
 
 
-def serving(ring: Ring, predict: Any, *jobs: Job) -> list[dict[str, Any]]:
+def serving(ring: Ring, predict: Any, *jobs: Job, lanes: int = 1) -> list[dict[str, Any]]:
+    """Serve jobs in batches of two."""
     inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
     for each in (*jobs, None):
         inbox.put(each)
     replies: list[dict[str, Any]] = []
-    serve(inbox, replies.append, ring, predict, 2, 0.0)
+    found = batches(inbox, 2, 0.0, lambda: 0)
+    serve(found, Answerer(replies.append, ring, predict), lanes)
     return replies
+
+
+def jobs(count: int) -> list[Job]:
+    return [Job(slot, 0, LATER) for slot in range(count)]
 
 
 def test_serve_replies_to_every_job_and_skips_the_abandoned(ring: Ring) -> None:
@@ -129,24 +135,55 @@ def test_serve_replies_to_every_job_and_skips_the_abandoned(ring: Ring) -> None:
         seen.append(len(images))
         return halves(images)
 
-    replies = serving(ring, predict, *(Job(slot, 0, LATER) for slot in range(3)))
+    replies = serving(ring, predict, *jobs(3))
     assert [reply["slots"] for reply in replies] == [[0, 1], [2]]
     assert seen == [1, 1]
     assert all(reply["finished"] >= reply["started"] for reply in replies)
 
 
-def test_serve_gives_up_on_an_engine_that_always_fails(ring: Ring) -> None:
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_serve_gives_up_on_an_engine_that_always_fails(ring: Ring, lanes: int) -> None:
     def predict(_: Array) -> Array:
         raise RuntimeError("device lost")
 
     with pytest.raises(EngineError, match="3 batches in a row failed: RuntimeError: device lost"):
-        serving(ring, predict, *(Job(slot, 0, LATER) for slot in range(8)))
+        serving(ring, predict, *jobs(8), lanes=lanes)
+
+
+def test_lanes_have_a_batch_each_and_no_more(ring: Ring) -> None:
+    both = threading.Barrier(2)
+    here: list[int] = []
+    most: list[int] = []
+
+    def predict(images: Array) -> Array:
+        here.append(1)
+        both.wait(5)  # broken, and the batch an error, unless two are under way
+        most.append(len(here))
+        here.pop()
+        return halves(images)
+
+    replies = serving(ring, predict, *jobs(8), lanes=2)
+    assert sorted(slot for reply in replies for slot in reply["slots"]) == list(range(8))
+    assert [reply["errors"] for reply in replies] == [{}] * 4
+    assert max(most) == 2
+
+
+def test_one_lane_is_the_calling_thread(ring: Ring) -> None:
+    seen: list[int] = []
+
+    def predict(images: Array) -> Array:
+        seen.append(threading.get_ident())
+        return halves(images)
+
+    serving(ring, predict, *jobs(4))
+    assert set(seen) == {threading.get_ident()}
 
 
 def test_an_idle_worker_uses_no_processor_time(ring: Ring) -> None:
     reading, writing = os.pipe()
-    args = (PipeInbox(reading), lambda _: None, ring, halves, 4, 0.005)
-    thread = threading.Thread(target=serve, args=args)
+    found = batches(PipeInbox(reading), 4, 0.005, lambda: 0)
+    answer = Answerer(lambda _: None, ring, halves)
+    thread = threading.Thread(target=serve, args=(found, answer, 2))
     thread.start()
     before = time.process_time()
     time.sleep(0.5)
