@@ -125,4 +125,4 @@ def _augment(
     picture = Image.fromarray(image)
     for transform in transforms:
         picture = transform(picture, rng)
-    return normalise(picture, preprocessing)
+    return normalise(np.asarray(picture), preprocessing)

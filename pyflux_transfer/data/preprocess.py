@@ -24,18 +24,25 @@ def load(source: Source, preprocessing: Preprocessing, *, max_pixels: int = MAX_
     within a level or two of 255 of the exact result on average, ten at hard edges. Raises
     ImageError.
     """
+    return normalise(load_pixels(source, preprocessing, max_pixels=max_pixels), preprocessing)
+
+
+def load_pixels(
+    source: Source, preprocessing: Preprocessing, *, max_pixels: int = MAX_PIXELS
+) -> Pixels:
+    """Return what `load` normalises: (crop,crop,3) uint8, read-only. Raises ImageError."""
     picture = decode_picture(
         source,
         max_pixels=max_pixels,
         background=preprocessing.background,
         shorter_side=preprocessing.resize,
     )
-    return normalise(center(picture.image, preprocessing, picture.box), preprocessing)
+    return np.asarray(center(picture.image, preprocessing, picture.box))
 
 
 def prepare(image: Pixels, preprocessing: Preprocessing) -> Array:
     """Turn (H,W,3) uint8 of any size into (3,crop,crop) float32, C-contiguous."""
-    return normalise(center(Image.fromarray(image), preprocessing), preprocessing)
+    return normalise(np.asarray(center(Image.fromarray(image), preprocessing)), preprocessing)
 
 
 def center(
@@ -62,12 +69,12 @@ def center(
     return image.resize((crop, crop), RESAMPLING[preprocessing.interpolation], box)
 
 
-def normalise(image: Image.Image, preprocessing: Preprocessing) -> Array:
-    """Return (value / 255 − mean) / std of an RGB image: (3,H,W) float32, C-contiguous."""
+def normalise(pixels: Pixels, preprocessing: Preprocessing) -> Array:
+    """Return (value / 255 − mean) / std of (…,H,W,3) uint8: (…,3,H,W) float32, C-contiguous."""
     std = np.asarray(preprocessing.std)
     scale = (1 / (255 * std)).astype(np.float32)[:, None, None]
     shift = (-np.asarray(preprocessing.mean) / std).astype(np.float32)[:, None, None]
-    planes = np.asarray(image).transpose(2, 0, 1)
+    planes = np.moveaxis(pixels, -1, -3)
     out = np.empty(planes.shape, np.float32)
     np.multiply(planes, scale, out=out)
     out += shift

@@ -8,21 +8,19 @@ from typing import Literal
 
 import numpy as np
 
-from pyflux_transfer.engines.allocator import keep_memory
-
 # Threads that wait for one another spin some microseconds, then sleep. Spinning on takes the
 # processor from the decoding threads (a step of training took up to twice as long), sleeping at
 # once doubles the time of a single image. Read when PyTorch loads; GCC's OpenMP alone knows the
 # count.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-keep_memory()
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from pyflux_transfer import catalog, weights
+from pyflux_transfer.engines.allocator import keep_memory
 from pyflux_transfer.engines.base import (
     Array,
     Labels,
@@ -45,6 +43,8 @@ from pyflux_transfer.engines.torch_models import TrainRunner, block, forward, pa
 from pyflux_transfer.engines.torch_optimizer import Optimizer
 from pyflux_transfer.errors import EngineError, InputError
 from pyflux_transfer.units import Unit, tensors
+
+keep_memory()
 
 
 def readiness() -> str | None:
@@ -97,7 +97,7 @@ class TorchNetwork:
 
     @property
     def concurrency(self) -> int:
-        """Evaluations that may be under way at a time: with two, no processor waits for one's end."""
+        """Evaluations that may be under way: with two, no processor waits for the end of one."""
         return 2 if self._device.type == "cpu" else 1
 
     @property

@@ -54,10 +54,10 @@ class FastRunner:
 
     @torch.inference_mode()
     def _run(self, blocks: tuple[Block, ...], x: Tensor) -> Tensor:
-        # Channels last is how oneDNN and cuDNN compute fastest. One conversion at the entry,
-        # together with the one to bfloat16, is the only copy: every step keeps the layout.
+        # Channels last is how oneDNN and cuDNN compute fastest, and every step keeps the layout.
+        # The conversion to bfloat16 comes first: both at a time take twice as long.
         if x.ndim == 4:
-            x = x.to(self.dtype, memory_format=torch.channels_last)
+            x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
         return forward(self, blocks, x).float().contiguous()
 
     def forget(self, blocks: Iterable[Block]) -> None:

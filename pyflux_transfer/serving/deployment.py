@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+from pyflux_transfer.data.decode import Pixels
 from pyflux_transfer.engines.base import Array
 from pyflux_transfer.serving.model import Description
 from pyflux_transfer.serving.problems import Problem
@@ -288,7 +289,7 @@ class Lease:
         self.deployment.give_back(self.slots)
 
     def fill(
-        self, place: int, threads: Executor, load: Callable[[], Array]
+        self, place: int, threads: Executor, load: Callable[[], Pixels]
     ) -> asyncio.Future[None]:
         """Run `load` in a thread and put its image into the slot of this place.
 

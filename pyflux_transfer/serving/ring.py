@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflux_transfer.data.decode import Pixels
 from pyflux_transfer.engines.base import Array
 
 _PAGE = 4096
@@ -30,7 +31,7 @@ def anonymous_memory() -> int:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the memory is divided: `slots` images (3,crop,crop) and answers (classes,) float32."""
+    """How the memory is divided: `slots` images (crop,crop,3) uint8, answers (classes,) float32."""
 
     slots: int
     crop: int
@@ -38,7 +39,7 @@ class Layout:
 
     @property
     def _sizes(self) -> tuple[int, int, int]:
-        pixels = 4 * 3 * self.crop * self.crop
+        pixels = 3 * self.crop * self.crop
         return (8 + self.slots, self.slots * pixels, self.slots * 4 * self.classes)
 
     @property
@@ -56,8 +57,8 @@ class Layout:
 class Ring:
     """Views on the memory; a slot is written by one side at a time.
 
-    images (slots,3,crop,crop) and answers (slots,classes) are float32. `abandoned` (slots,) uint8
-    marks images whose request no longer waits, so that no time is spent on them.
+    images (slots,crop,crop,3) are uint8, answers (slots,classes) float32. `abandoned` (slots,)
+    uint8 marks images whose request no longer waits, so that no time is spent on them.
     """
 
     def __init__(self, descriptor: int, layout: Layout) -> None:
@@ -68,7 +69,7 @@ class Ring:
         slots, side, classes = layout.slots, layout.crop, layout.classes
         self._coming: NDArray[np.int64] = np.ndarray((1,), np.int64, memory, control)
         self.abandoned: NDArray[np.uint8] = np.ndarray((slots,), np.uint8, memory, control + 8)
-        self.images: Array = np.ndarray((slots, 3, side, side), np.float32, memory, images)
+        self.images: Pixels = np.ndarray((slots, side, side, 3), np.uint8, memory, images)
         self.answers: Array = np.ndarray((slots, classes), np.float32, memory, answers)
 
     @property

@@ -13,7 +13,8 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 
-from pyflux_transfer.data.preprocess import load
+from pyflux_transfer.data.decode import Pixels
+from pyflux_transfer.data.preprocess import load_pixels
 from pyflux_transfer.engines.base import Array
 from pyflux_transfer.errors import ImageError, InputError
 from pyflux_transfer.predict import Prediction, rank
@@ -105,10 +106,10 @@ class Service:
     async def _decode(self, uploads: Sequence[Upload], lease: Lease, deadline: float) -> None:
         preprocessing = lease.description.preprocessing
 
-        def read(upload: Upload) -> Array:
+        def read(upload: Upload) -> Pixels:
             if isinstance(upload.data, ImageError):
                 raise upload.data
-            return load(upload.data, preprocessing, max_pixels=self.settings.max_pixels)
+            return load_pixels(upload.data, preprocessing, max_pixels=self.settings.max_pixels)
 
         work = [
             lease.fill(place, self.threads, partial(read, upload))

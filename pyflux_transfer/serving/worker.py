@@ -22,6 +22,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pyflux_transfer.data.decode import Pixels
+from pyflux_transfer.data.preprocess import normalise
 from pyflux_transfer.engines.base import Array
 from pyflux_transfer.errors import EngineError, PyFluxTransferError
 from pyflux_transfer.serving.model import Model, find_loader
@@ -31,6 +33,10 @@ from pyflux_transfer.serving.ring import Layout, Ring
 MAX_FAILURES = 3
 # A worker whose parent is gone may finish its batch, no more.
 ORPHAN_S = 10.0
+
+
+# Probabilities (N, classes) of images (N, crop, crop, 3) uint8.
+Predict = Callable[[Pixels], Array]
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def batches(
         yield batch
 
 
-def compute(predict: Callable[[Array], Array], ring: Ring, slots: Sequence[int]) -> dict[int, str]:
+def compute(predict: Predict, ring: Ring, slots: Sequence[int]) -> dict[int, str]:
     """Answer the slots in place; return the reasons of those that failed.
 
     A batch that fails is computed again one by one: one image must not be its neighbours' error.
@@ -106,7 +112,7 @@ class Answerer:
         self,
         reply: Callable[[dict[str, Any]], None],
         ring: Ring,
-        predict: Callable[[Array], Array],
+        predict: Predict,
     ) -> None:
         self._reply = reply
         self._ring = ring
@@ -233,7 +239,11 @@ def main() -> None:
     layout = Layout(config["slots"], description.preprocessing.crop, len(description.classes))
     ring = Ring(config["memory"], layout)
     found = batches(inbox, config["max_batch"], config["window_s"], lambda: ring.coming)
-    serve(found, Answerer(send, ring, model.predict), model.lanes)
+
+    def predict(pixels: Pixels) -> Array:
+        return model.predict(normalise(pixels, description.preprocessing))
+
+    serve(found, Answerer(send, ring, predict), model.lanes)
 
 
 def _ignore_signals() -> None:

@@ -15,6 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
+from pyflux_transfer.data.decode import Pixels
+from pyflux_transfer.data.preprocess import normalise
 from pyflux_transfer.engines.base import Array
 from pyflux_transfer.serving.deployment import Plan
 from pyflux_transfer.serving.metrics import Metrics
@@ -46,8 +48,15 @@ def run(tmp_path: Path) -> Callable[[Test], None]:
     return lambda test: asyncio.run(main(test))
 
 
-def picture(value: float) -> Array:
-    return np.full((3, 8, 8), value, np.float32)
+def picture(value: int) -> Pixels:
+    image = np.full((8, 8, 3), 90, np.uint8)
+    image[..., 0] = value  # a grey would be the same answer for every value
+    return image
+
+
+def truth(*values: int) -> Array:
+    pictures = np.stack([picture(value) for value in values])
+    return loaders.expected(normalise(pictures, loaders.PLAIN))
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -62,7 +71,7 @@ def soon() -> float:
     return time.monotonic() + 5
 
 
-async def send(pool: Pool, threads: ThreadPoolExecutor, *values: float) -> Array:
+async def send(pool: Pool, threads: ThreadPoolExecutor, *values: int) -> Array:
     with pool.admit(len(values)) as lease:
         work = [lease.fill(i, threads, lambda v=v: picture(v)) for i, v in enumerate(values)]
         await asyncio.gather(*work)
@@ -73,9 +82,8 @@ async def send(pool: Pool, threads: ThreadPoolExecutor, *values: float) -> Array
 def test_rows_come_back_in_the_order_of_the_places(run: Callable[[Test], None]) -> None:
     async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
         for _ in range(20):
-            rows = await send(pool, threads, 0.1, 0.5, 0.9)
-            images = np.stack([picture(v) for v in (0.1, 0.5, 0.9)])
-            assert np.allclose(rows, loaders.expected(images))
+            rows = await send(pool, threads, 30, 120, 230)
+            assert np.allclose(rows, truth(30, 120, 230))
         assert pool.current.taken == 0
         assert pool.current.ring is not None
         assert pool.current.ring.coming == 0
@@ -102,10 +110,10 @@ def test_a_thread_keeps_its_slot_when_the_request_is_gone(run: Callable[[Test], 
     async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
         gate, entered = threading.Event(), threading.Event()
 
-        def slow() -> Array:
+        def slow() -> Pixels:
             entered.set()
             gate.wait()
-            return picture(0.5)
+            return picture(120)
 
         with pool.admit(2) as lease:
             decoding = lease.fill(0, threads, slow)
@@ -124,9 +132,9 @@ def test_a_cancelled_request_frees_its_slots_when_the_worker_is_done(
     async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
         hold = Path(f"{pool.current.plan.command.path}.hold")
         hold.touch()
-        first = asyncio.create_task(send(pool, threads, 0.1))
+        first = asyncio.create_task(send(pool, threads, 30))
         await until(lambda: any(worker.in_work for worker in pool.current.ready))
-        second = asyncio.create_task(send(pool, threads, 0.2, 0.3))
+        second = asyncio.create_task(send(pool, threads, 50, 80))
         await until(lambda: sum(len(worker.in_work) for worker in pool.current.ready) == 3)
         for task in (first, second):
             task.cancel()
@@ -134,7 +142,7 @@ def test_a_cancelled_request_frees_its_slots_when_the_worker_is_done(
         assert pool.current.taken == 3  # the worker may still read them
         hold.unlink()
         await until(lambda: pool.current.taken == 0)
-        assert np.allclose(await send(pool, threads, 0.7), loaders.expected(picture(0.7)[None]))
+        assert np.allclose(await send(pool, threads, 180), truth(180))
 
     run(test)
 
@@ -151,12 +159,12 @@ def test_death_before_during_and_after_submission(run: Callable[[Test], None]) -
         async def killed_while_decoding() -> None:
             with pool.admit(1) as lease:
                 pool.current.ready[0].kill("by the test")
-                await lease.fill(0, threads, lambda: picture(0.5))
+                await lease.fill(0, threads, lambda: picture(120))
                 await lease.submit(soon())
 
         async def killed_after_submission() -> None:
             with pool.admit(1) as lease:
-                await lease.fill(0, threads, lambda: picture(0.5))
+                await lease.fill(0, threads, lambda: picture(120))
                 hold.touch()  # or it might be quicker than the signal
                 answer = lease.submit(soon())
                 pool.current.ready[0].kill("by the test")
@@ -165,14 +173,14 @@ def test_death_before_during_and_after_submission(run: Callable[[Test], None]) -
 
         async def killed_before() -> None:
             pool.current.ready[0].kill("by the test")
-            await send(pool, threads, 0.5)
+            await send(pool, threads, 120)
 
         cases = ((killed_while_decoding, "worker_lost"), (killed_after_submission, "worker_lost"))
         for act, code in (*cases, (killed_before, "no_worker")):
             assert await during(act) == code
             await until(lambda: pool.current.ready)
             assert pool.current.taken == 0
-            await send(pool, threads, 0.5)
+            await send(pool, threads, 120)
         assert pool.current.ring is not None
         assert pool.current.ring.coming == 0
 
@@ -191,7 +199,7 @@ def test_reloads_and_the_end_free_memory_descriptors_and_processes(
     before = (maps(), me.num_fds(), len(me.children()))
 
     async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
-        await send(pool, threads, 0.5)
+        await send(pool, threads, 120)
         files = me.num_fds()
         gc.disable()  # nothing may hang on the collection of cycles
         try:
@@ -199,7 +207,7 @@ def test_reloads_and_the_end_free_memory_descriptors_and_processes(
                 old = pool.current
                 pool.reload()
                 await until(lambda old=old: pool.current is not old)
-                await send(pool, threads, 0.5)
+                await send(pool, threads, 120)
                 await until(lambda: maps() == before[0] + 1)
             await until(lambda: len(me.children()) == before[2] + 1)
             del old

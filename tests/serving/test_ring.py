@@ -11,7 +11,7 @@ from pyflux_transfer.serving.ring import Layout, Ring, anonymous_memory
 def test_two_views_of_one_memory_see_each_other() -> None:
     descriptor, layout = anonymous_memory(), Layout(slots=3, crop=5, classes=7)
     here, there = Ring(descriptor, layout), Ring(descriptor, layout)
-    here.images[1] = np.arange(75, dtype=np.float32).reshape(3, 5, 5)
+    here.images[1] = np.arange(75, dtype=np.uint8).reshape(5, 5, 3)
     here.answers[2] = 0.25
     here.abandoned[2] = 1
     here.expect(3)
@@ -28,7 +28,7 @@ def test_neighbouring_slots_do_not_overlap() -> None:
     for slot in range(4):
         ring.images[slot] = slot
         ring.answers[slot] = -slot
-    assert [float(image.sum()) / 27 for image in ring.images] == [0, 1, 2, 3]
+    assert [int(image.sum()) // 27 for image in ring.images] == [0, 1, 2, 3]
     assert ring.answers[:, 0].tolist() == [0, -1, -2, -3]
     assert not ring.abandoned.any()
     assert ring.coming == 0
