@@ -1,8 +1,8 @@
-"""The three services that are compared: `python serving_targets.py NAME BUNDLE PORT`.
+"""The services that are compared: `python serving_targets.py NAME BUNDLE PORT`.
 
-All three use the same network, engine, decoder and thread count (OMP_NUM_THREADS). LitServe gets
-the image files as multipart, as ours does, as many workers (WORKERS), batches of the same size, and
-the same window.
+All use the same network, engine and decoder. LitServe gets the image files as multipart, as ours
+does, batches of the same size and the same window; as `litserve`, it has one worker with all
+processors, as ours has, and as `litserve2` two workers with one thread each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 MAX_BATCH, WINDOW_S = 8, 0.005
-WORKERS = int(os.environ.get("WORKERS", "1"))
 
 
 def open_model(path: str) -> Any:
@@ -44,19 +43,23 @@ def ours(path: str, port: int) -> None:
         max_batch=MAX_BATCH,
         window_ms=1000 * WINDOW_S,
         queue=512,
-        workers=WORKERS,
         log_level="warning",
     )
     sys.exit(run(chosen))
 
 
-def litserve(path: str, port: int) -> None:
+def litserve(path: str, port: int, workers: int = 1) -> None:
     import litserve as ls
     from serving_litserve import Api
 
     api = Api(path, max_batch_size=MAX_BATCH, batch_timeout=WINDOW_S)
-    server = ls.LitServer(api, accelerator="cpu", workers_per_device=WORKERS, timeout=60)
+    server = ls.LitServer(api, accelerator="cpu", workers_per_device=workers, timeout=60)
     server.run(host="127.0.0.1", port=port, log_level="warning", generate_client_file=False)
+
+
+def litserve2(path: str, port: int) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    litserve(path, port, workers=2)
 
 
 def plain(path: str, port: int) -> None:
@@ -66,7 +69,7 @@ def plain(path: str, port: int) -> None:
     uvicorn.run(make_app(path), host="127.0.0.1", port=port, log_level="warning")
 
 
-TARGETS = {"ours": ours, "litserve": litserve, "plain": plain}
+TARGETS = {"ours": ours, "litserve": litserve, "litserve2": litserve2, "plain": plain}
 
 if __name__ == "__main__":
     TARGETS[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
