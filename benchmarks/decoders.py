@@ -23,7 +23,7 @@ _LEVELS = 255 * np.array(AS_TRAINED.std, np.float32)[:, None, None]
 def plain(path: Path) -> np.ndarray:
     """Decode the whole photo, resize all of it, cut, normalise."""
     with Image.open(path) as photo:
-        return normalise(center_crop(photo.convert("RGB")), AS_TRAINED)
+        return normalise(np.asarray(center_crop(photo.convert("RGB"))), AS_TRAINED)
 
 
 def main(folder: str) -> None:

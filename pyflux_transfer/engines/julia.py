@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from pyflux_transfer import environment
-from pyflux_transfer.engines.allocator import keep_memory
 from pyflux_transfer.errors import EngineError, InputError, PyFluxTransferError, TrainingError
 
 # Julia's exceptions → ours, by the name of their type; any other is an EngineError.
@@ -82,7 +81,6 @@ def _start() -> Any:
     julia = environment.registered()
     assert julia is not None  # readiness said so
     os.environ.update(environment.variables(julia))
-    keep_memory()
     try:
         juliacall = importlib.import_module("juliacall")
         juliacall.Main.seval("using PyFluxTransfer: PyFluxTransfer")

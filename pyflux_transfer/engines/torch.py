@@ -44,8 +44,6 @@ from pyflux_transfer.engines.torch_optimizer import Optimizer
 from pyflux_transfer.errors import EngineError, InputError
 from pyflux_transfer.units import Unit, tensors
 
-keep_memory()
-
 
 def readiness() -> str | None:
     """Return None: this module imports only where PyTorch does."""
@@ -228,6 +226,7 @@ class TorchNetwork:
     @property
     def _training(self) -> Optimizer:
         if self._optimizer is None:
+            keep_memory()
             groups = {
                 stage: parameters([b for b in self._blocks[self.cut :] if b.unit.stage == stage])
                 for stage in tail_stages(self.units, self.cut)

@@ -16,9 +16,7 @@ from threading import Barrier, Lock, current_thread, main_thread
 import torch
 from torch import Tensor
 
-# Images that pass through a thread together: with fewer the weights are fetched more often, with
-# more the results leave the thread's cache between two layers.
-CHUNK = 8
+from pyflux_transfer.engines.allocator import memory_is_kept
 
 
 def spread(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -35,10 +33,19 @@ def spread(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         # more threads than processors, none of them spins any more.
         if images <= max(1, threads // 4) and current_thread() is main_thread():
             return function(x)
-        parts = torch.split(x, min(CHUNK, -(-images // threads)))
+        parts = torch.split(x, min(chunk(), -(-images // threads)))
         run = map if threads == 1 else _pool(threads).map
         done = list(run(function, parts))
     return done[0] if len(done) == 1 else torch.cat(done)
+
+
+def chunk() -> int:
+    """Return how many images pass through a thread together at most.
+
+    With fewer the weights are fetched more often, with more the results leave the thread's cache,
+    and their memory must be had: more pay where it is kept.
+    """
+    return 8 if memory_is_kept() else 4
 
 
 class _Images:

@@ -24,6 +24,7 @@ import numpy as np
 
 from pyflux_transfer.data.decode import Pixels
 from pyflux_transfer.data.preprocess import normalise
+from pyflux_transfer.engines.allocator import keep_memory
 from pyflux_transfer.engines.base import Array
 from pyflux_transfer.errors import EngineError, PyFluxTransferError
 from pyflux_transfer.serving.model import Model, find_loader
@@ -216,6 +217,7 @@ class PipeInbox:
 def main() -> None:
     """Run a worker: the first line on stdin is its configuration, what follows are jobs."""
     _ignore_signals()
+    keep_memory()
     inbox, send = _take_pipes()
     config = inbox.configuration()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -175,6 +176,18 @@ def test_the_fast_path_equals_the_plain_one(
         plain = torch_fast.forward(runner, network._blocks, torch.from_numpy(x)).numpy()
     bound = 1e-5 * np.abs(plain).max()
     np.testing.assert_allclose(network.logits(network.embed(x)), plain, rtol=0, atol=bound)
+
+
+def test_evaluations_at_a_time_do_not_meet() -> None:
+    network = build(Plan(MODELS["resnet18"], Head(3), seed=2))
+    network.cut_at(len(network.units) - 1)
+    batches = [noise(count, 3, 33, 40) for count in (1, 5, 2, 9, 3, 1)]
+    alone = [network.logits(network.embed(x)) for x in batches]
+    assert network.concurrency > 1
+    with ThreadPoolExecutor(network.concurrency) as threads:
+        found = list(threads.map(lambda x: network.logits(network.embed(x)), batches))
+    for one, other in zip(found, alone, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
 
 
 def test_only_units_with_new_weights_are_prepared_again(monkeypatch: pytest.MonkeyPatch) -> None:

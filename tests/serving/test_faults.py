@@ -154,6 +154,23 @@ def test_a_worker_that_hangs_is_found_and_replaced(start: Start) -> None:
     assert 'reason="hung"' in service.client.get("/metrics").text
 
 
+def test_a_hung_batch_is_found_while_others_are_answered_beside_it(start: Start) -> None:
+    service = start("--deadline-s", "1", bundle={"lanes": 2}).wait()
+    with ThreadPoolExecutor(2) as threads:
+        # A lone image would be computed by the thread that also forms the batches.
+        victim = threads.submit(service.predict, colour(loaders.HANG), RED)
+        time.sleep(0.2)
+        answers = []
+        began = time.monotonic()
+        while service.state()["workers"]["restarts"] == 0:
+            answers.append(service.predict(RED, RED).status_code)
+            assert time.monotonic() - began < 5
+        assert 200 in answers
+        assert victim.result().status_code in (503, 504)
+    service.wait()
+    assert service.predict(RED).status_code == 200
+
+
 def test_a_deadline_is_kept_while_the_worker_is_merely_slow(start: Start) -> None:
     service = start("--deadline-s", "1", "--max-batch", "1", bundle={"delay_s": 0.4}).wait()
     with ThreadPoolExecutor(8) as threads:
