@@ -5,9 +5,9 @@
 Needs `pip install litserve`. The load comes from one process with bare asyncio sockets (a client
 library would need more processor time than the services); it shares the cores with the service.
 Closed loop: so many connections, each sends the next photo when it has the answer; what begins in
-the first second, when all send at once, is not timed. Open loop:
-photos are sent at set times whatever the service does, and the clock of each starts at its set
-time, so a service that falls behind cannot hide it.
+the first second, when all send at once, is not timed. Open loop: photos are sent at set times
+whatever the service does, and the clock of each starts at its set time, so a service that falls
+behind cannot hide it.
 
 The services take turns in short windows. Shown are medians over the quiet windows, those in which
 other programs used less than a fifth of a core ("others" tells how much). "cpu ms" is the processor

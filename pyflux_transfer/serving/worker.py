@@ -139,7 +139,7 @@ class Answerer:
             self._failures = self._failures + 1 if live and len(errors) == len(live) else 0
             if self._failures >= MAX_FAILURES:
                 reason = next(iter(errors.values()))
-                raise EngineError(f"{self._failures} batches in a row failed: {reason}")
+                raise EngineError(f"{MAX_FAILURES} batches in a row failed: {reason}")
 
 
 def serve(found: Iterable[list[Job]], answer: Callable[[list[Job]], None], lanes: int) -> None:
