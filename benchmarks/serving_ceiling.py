@@ -18,6 +18,7 @@ from serving import photos
 from serving_targets import MAX_BATCH, open_model
 
 from pyflux_transfer.data.preprocess import load
+from pyflux_transfer.engines.allocator import keep_memory
 
 SECONDS = 4.0
 
@@ -36,6 +37,7 @@ def processor_ms(function: Callable[[], object], images: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("bundle")
+    keep_memory()  # as a worker does
     model = open_model(parser.parse_args().bundle)
     files, cores = photos(), len(os.sched_getaffinity(0))
 
