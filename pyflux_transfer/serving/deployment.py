@@ -104,15 +104,15 @@ class Deployment:
                 retry_after_s=wait_s,
             )
         if count > len(self.free):
-            waiting = len(self._holds) - len(self.free)
-            seconds = waiting * self._image_s
+            seconds = self.taken * self._image_s
             raise Problem(
                 "queue_full",
-                f"{waiting} of {len(self._holds)} places are taken, {count} are needed.",
+                f"{self.taken} of {len(self._holds)} places are taken, {count} are needed.",
                 retry_after_s=max(1, min(60, math.ceil(seconds))),
             )
         self._leases += 1
         self.unused.clear()
+        # The slot freed last is taken first: its memory is still in the caches.
         return Lease(self, [self.free.pop() for _ in range(count)])
 
     def give_back(self, slots: list[int]) -> None:
