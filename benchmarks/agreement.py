@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import pyflux_transfer as pft
-from pyflux_transfer.engines.base import Array, Precision
+from pyflux_transfer.engines.base import Precision
+from pyflux_transfer.networks.tensors import Array
 
 
 def probabilities(bundle: Path, files: list[Path], precision: Precision) -> Array:

@@ -12,9 +12,9 @@ from PIL import Image
 
 from benchmarks import measure
 from benchmarks.tutorial_transforms import center_crop
-from pyflux_transfer.catalog import Preprocessing
 from pyflux_transfer.data.batches import default_workers, map_ahead
 from pyflux_transfer.data.preprocess import load, normalise
+from pyflux_transfer.networks.preprocessing import Preprocessing
 
 AS_TRAINED = Preprocessing()
 _LEVELS = 255 * np.array(AS_TRAINED.std, np.float32)[:, None, None]

@@ -16,9 +16,9 @@ import torch.nn.functional as F  # noqa: N812
 
 from benchmarks import measure, networks
 from pyflux_transfer import engines, predict
-from pyflux_transfer.catalog import architecture
 from pyflux_transfer.engines.base import Network, Plan, Update
-from pyflux_transfer.units import stages
+from pyflux_transfer.networks.catalog import architecture
+from pyflux_transfer.networks.units import stages
 from tests.engines import reference
 
 NAME = "resnet50"

@@ -15,9 +15,10 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from pyflux_transfer.catalog import MODELS, Preprocessing
 from pyflux_transfer.data.preprocess import load
-from pyflux_transfer.engines.start import start
+from pyflux_transfer.networks.catalog import MODELS
+from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.start import start
 from tests.engines import reference
 
 FORWARD_PASS_IMAGES = 48

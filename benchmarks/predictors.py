@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from benchmarks import measure, networks, tutorial
-from pyflux_transfer import checkpoint, predict
+from pyflux_transfer import bundle as checkpoint
+from pyflux_transfer import predict
 
 BATCHES = (16, 1)
 Predictor = Callable[[np.ndarray], np.ndarray]

@@ -18,7 +18,7 @@ from serving import photos
 from serving_targets import MAX_BATCH, open_model
 
 from pyflux_transfer.data.preprocess import load
-from pyflux_transfer.engines.allocator import keep_memory
+from pyflux_transfer.engines.torch.allocator import keep_memory
 
 SECONDS = 4.0
 

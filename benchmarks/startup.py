@@ -17,21 +17,23 @@ import tempfile
 import time
 from pathlib import Path
 
-from pyflux_transfer import environment
+from pyflux_transfer.installation import environment
 
 ROOT = Path(__file__).parents[1]
 WORKLOAD = 'include("precompile.jl")\n'
+
+COMPILE = "from pyflux_transfer.engines.flux.julia import call; call('report')"
 
 PROCESS = """
 import sys, time
 began = time.perf_counter()
 def tell(what): print(what, time.perf_counter() - began, sep="\\t", flush=True)
 import numpy as np
-from pyflux_transfer.catalog import architecture
-from pyflux_transfer.engines import flux
+from pyflux_transfer.networks.catalog import architecture
+from pyflux_transfer.engines.flux.network import network as flux
 from pyflux_transfer.engines.base import Plan, Update, tail_stages
-from pyflux_transfer.head import Head
-from pyflux_transfer.units import resolve_cut
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.units import resolve_cut
 name, side = sys.argv[1], int(sys.argv[2])
 tell("import")
 network = flux.build(Plan(architecture(name), Head(3), seed=0))
@@ -63,7 +65,7 @@ def compile_package(tree: Path) -> float:
     """Compile the Julia package in `tree`; return the seconds it took."""
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-c", "from pyflux_transfer.engines.julia import call; call('report')"],
+        [sys.executable, "-c", COMPILE],
         cwd=tree, check=True, env={**os.environ, "PYTHONPATH": str(tree)},
     )  # fmt: skip
     return time.perf_counter() - began

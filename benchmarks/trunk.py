@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import networks
-from pyflux_transfer import environment
-from pyflux_transfer.catalog import architecture
 from pyflux_transfer.engines.base import Plan
-from pyflux_transfer.engines.flux import describe
+from pyflux_transfer.engines.flux.network import describe
+from pyflux_transfer.installation import environment
+from pyflux_transfer.networks.catalog import architecture
 
 
 def measure(images: int) -> dict[str, str]:

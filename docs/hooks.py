@@ -74,7 +74,7 @@ def settings() -> str:
 
 def commands() -> str:
     """Tell of every command its arguments and options."""
-    from pyflux_transfer.cli import app
+    from pyflux_transfer.cli.app import app
 
     group: Any = typer.main.get_command(app)
     return "\n".join(

@@ -4,12 +4,12 @@ Importing this package starts no framework; `load` starts an engine.
 """
 
 from pyflux_transfer._version import __version__
-from pyflux_transfer.catalog import MODELS, Preprocessing
-from pyflux_transfer.classifier import Classifier
+from pyflux_transfer.classifier import Classifier, load
 from pyflux_transfer.data.dataset import Splits, scan
 from pyflux_transfer.errors import InputError, PyFluxTransferError
-from pyflux_transfer.loading import load
-from pyflux_transfer.metrics import Evaluation
+from pyflux_transfer.insight.metrics import Evaluation
+from pyflux_transfer.networks.catalog import MODELS
+from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.predict import Prediction
 from pyflux_transfer.training.features import Cache
 from pyflux_transfer.training.train import Run

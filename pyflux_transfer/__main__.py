@@ -1,5 +1,5 @@
 """`python -m pyflux_transfer` is the command line."""
 
-from pyflux_transfer.cli import main
+from pyflux_transfer.cli.app import main
 
 main()

@@ -1,4 +1,4 @@
-"""The facade people use: give a network a head, train, predict, evaluate, save."""
+"""The facade people use: load a network, give it a head, train, predict, evaluate, save."""
 
 from __future__ import annotations
 
@@ -14,30 +14,38 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pyflux_transfer import checkpoint, engines, predict
+from pyflux_transfer import bundle as bundles
+from pyflux_transfer import engines, predict
 from pyflux_transfer._version import __version__
-from pyflux_transfer.catalog import Preprocessing
-from pyflux_transfer.checkpoint import Bundle
+from pyflux_transfer.bundle import Bundle
+from pyflux_transfer.data import source as sources
 from pyflux_transfer.data.batches import batches
 from pyflux_transfer.data.dataset import Sample, Skipped, Splits
 from pyflux_transfer.data.decode import Source
 from pyflux_transfer.data.preprocess import load as load_image
-from pyflux_transfer.engines.base import Array, Network, Plan, Precision
-from pyflux_transfer.engines.start import start
-from pyflux_transfer.errors import ImageError, InputError
-from pyflux_transfer.head import Head
-from pyflux_transfer.metrics import Evaluation, evaluate
+from pyflux_transfer.engines import files
+from pyflux_transfer.engines.base import Network, Plan, Precision
+from pyflux_transfer.errors import ImageError, InputError, WeightsError
+from pyflux_transfer.insight.metrics import Evaluation, evaluate
+from pyflux_transfer.networks.catalog import Architecture, architecture, imagenet_classes
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.slicing import Slice, chain_slice
+from pyflux_transfer.networks.start import start
+from pyflux_transfer.networks.tensors import Array, State
+from pyflux_transfer.networks.units import Unit, resolve_cut
+from pyflux_transfer.networks.weights.fit import fitted
 from pyflux_transfer.predict import Prediction
-from pyflux_transfer.slicing import Slice, chain_slice
-from pyflux_transfer.training import sources, store
+from pyflux_transfer.training import store
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.features import Cache, Item, extract
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.plan import Phase, gradual
 from pyflux_transfer.training.train import Job, Run, train
-from pyflux_transfer.units import Unit, resolve_cut
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from typing_extensions import Unpack
 
     from pyflux_transfer.training.options import OptionFields
@@ -105,7 +113,8 @@ class Classifier:
         network = engines.build(self.network.engine, replace(plan, seed=None))
         network.load_state({**state, **start(fresh, seed)})
         network.cut_at(resolve_cut(network.units, "head"))
-        return Classifier(network, plan, names, self.preprocessing, self.engine)
+        info = {k: v for k, v in self.info.items() if k == "weights"}
+        return Classifier(network, plan, names, self.preprocessing, self.engine, info)
 
     def fit(
         self,
@@ -297,13 +306,88 @@ class Classifier:
             self.plan.architecture.name, self.classes, self.plan.head, self.preprocessing,
             self.network.cut, self.network.state(), info,
         )  # fmt: skip
-        return checkpoint.write(path, bundle)
+        return bundles.write(path, bundle)
 
     def summary(self) -> None:
         """Print a table of the units: layer, input and output shape, parameters, trainable."""
-        from pyflux_transfer import report  # starts rich
+        from pyflux_transfer.insight.summary import summary  # starts rich
 
-        report.summary(self.network, self.preprocessing.crop)
+        summary(self.network, self.preprocessing.crop)
+
+
+def load(
+    name: str | Path,
+    *,
+    weights: str | Path | None = "imagenet",
+    engine: str = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Precision = "auto",
+    seed: int = 0,
+) -> Classifier:
+    """Load a network by its architecture's name, or a trained bundle by its path.
+
+    `weights` is "imagenet" (the first tag that `pyflux-transfer models` lists), a tag, a path to
+    `.safetensors`, `.pth`, `.pt`, or None (also "none", as on the command line) for a random start
+    from `seed`; a bundle, given as either, brings its own,
+    its classes and head. `engine` is "auto", "flux" or "torch". `precision` of the frozen trunk and
+    of prediction is "fp32", "bf16", or "auto": bf16 where the processor computes it and a check
+    agrees. Raises InputError for an unknown architecture, WeightsError or BundleError for a file
+    that does not fit, EngineError where none can start.
+    """
+    if Path(name).suffix == ".safetensors":
+        return _from_bundle(bundles.read(name), engine, device, precision)
+    row = architecture(str(name))
+    if _is_bundle(weights):
+        bundle = bundles.read(weights)
+        if bundle.architecture != row.name:
+            raise WeightsError(
+                f"'{weights}' is a bundle of {bundle.architecture}, not of {row.name}. "
+                f"Give it as the network itself: load('{weights}')."
+            )
+        return _from_bundle(bundle, engine, device, precision)
+    chosen, why = engines.choose(engine)
+    plan = Plan(row, None, seed, precision, device)
+    if weights is None or weights == "none":
+        network = engines.build(chosen, plan)
+    else:
+        network = engines.build(chosen, replace(plan, seed=None))
+        network.load_state(_weights(chosen, plan, weights))
+    network.cut_at(resolve_cut(network.units, "head"))
+    published = row.tagged(str(weights)) if _is_tag(row, weights) else None
+    preprocessing = published.preprocessing if published else row.preprocessing
+    info = {"weights": published.tag} if published else {}
+    return Classifier(network, plan, imagenet_classes(), preprocessing, why, info)
+
+
+def _is_bundle(weights: str | Path | None) -> TypeGuard[str | Path]:
+    given = weights is not None and Path(weights).suffix == ".safetensors"
+    return given and bundles.is_bundle(str(weights))
+
+
+def _is_tag(row: Architecture, given: str | Path | None) -> bool:
+    return given == "imagenet" or given in [weights.tag for weights in row.weights]
+
+
+def _weights(engine: str, plan: Plan, given: str | Path) -> State:
+    row = plan.architecture
+    if _is_tag(row, given):
+        return engines.pretrained(engine, row, str(given))
+    if not Path(given).suffix:
+        tags = ", ".join(weights.tag for weights in row.weights)
+        raise InputError(
+            f"Unknown weights {str(given)!r} of {row.name}. Give imagenet, a published tag "
+            f"({tags}), a file, or none."
+        )
+    return fitted(files.read(given), row.units, plan.units, plan.seed or 0)
+
+
+def _from_bundle(
+    bundle: Bundle, engine: str, device: Literal["auto", "cpu", "cuda"], precision: Precision
+) -> Classifier:
+    chosen, why = engines.choose(engine)
+    network = predict.restore(bundle, chosen, device, precision)
+    plan = Plan(bundle.row, bundle.head, 0, precision, device)
+    return Classifier(network, plan, bundle.classes, bundle.preprocessing, why, dict(bundle.info))
 
 
 def _versions(package: str) -> dict[str, str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pyflux_transfer import report
+from pyflux_transfer.classifier import load
+from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.data.write import write_png
 from pyflux_transfer.errors import InputError
-from pyflux_transfer.loading import load
 from pyflux_transfer.training.train import Run
 
 IMAGES_A_CLASS = 60
@@ -54,7 +54,7 @@ def run(folder: Path, engine: str, architecture: str = "efficientnet_lite0") -> 
 
 def _tell(run: Run, watcher: report.Terminal) -> None:
     """Say how a run ended; Ctrl-C ends the demo."""
-    for text in report.outcome(run):
+    for text in run.outcome():
         watcher.line(text)
     if run.stopped == "interrupted":
         raise KeyboardInterrupt

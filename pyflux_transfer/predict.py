@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from pyflux_transfer import engines
-from pyflux_transfer.catalog import Preprocessing
-from pyflux_transfer.checkpoint import Bundle
+from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.data.decode import MAX_PIXELS, Source
 from pyflux_transfer.data.listing import files
 from pyflux_transfer.data.preprocess import load
-from pyflux_transfer.engines.base import Array, Network, Plan, Precision
+from pyflux_transfer.engines.base import Network, Plan, Precision
 from pyflux_transfer.errors import ImageError, InputError
-from pyflux_transfer.units import resolve_cut
+from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.tensors import Array
+from pyflux_transfer.networks.units import resolve_cut
 
 DIGITS = 6  # of a probability; what is beyond differs between batch sizes
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pyflux_transfer import environment
-from pyflux_transfer.catalog import MODELS
 from pyflux_transfer.engines import ENGINES
+from pyflux_transfer.installation import environment
+from pyflux_transfer.networks.catalog import MODELS
 
 _missing: str | None = environment.readiness()
 _STATUS = pytest.StashKey[int]()
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Compile the Julia package where that was not done: no single test should pay for it."""
     if session.items and _only_flux(session.config) and _missing is None:
-        code = "from pyflux_transfer.engines.julia import call; call('report')"
+        code = "from pyflux_transfer.engines.flux.julia import call; call('report')"
         subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pyflux_transfer.catalog import MODELS
-from pyflux_transfer.cli import main
+from pyflux_transfer.cli.app import main
 from pyflux_transfer.engines import ENGINES
+from pyflux_transfer.networks.catalog import MODELS
 from tests.engines import fake
 
 if __name__ == "__main__":

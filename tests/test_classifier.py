@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import pyflux_transfer as pft
-from pyflux_transfer import checkpoint
+from pyflux_transfer import bundle as checkpoint
 from pyflux_transfer.data.preprocess import load as load_image
 from pyflux_transfer.errors import (
     BundleError,
@@ -22,7 +22,7 @@ from pyflux_transfer.errors import (
     PyFluxTransferError,
     WeightsError,
 )
-from pyflux_transfer.metrics import evaluate
+from pyflux_transfer.insight.metrics import evaluate
 from pyflux_transfer.predict import probabilities
 from pyflux_transfer.training.train import Run
 from tests import photos
@@ -69,7 +69,7 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def test_loading_takes_the_published_weights(net: pft.Classifier) -> None:
-    assert_same(tensors(net), fake.pretrained("tiny"))
+    assert_same(tensors(net), fake.artifact(fake.TINY))
     assert net.units[net.network.cut].stage == "head"
     assert net.engine == "engine: fake (asked for)"
 

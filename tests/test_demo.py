@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pyflux_transfer import checkpoint, demo
-from pyflux_transfer.classifier import Classifier
+from pyflux_transfer import bundle as checkpoint
+from pyflux_transfer import demo
+from pyflux_transfer.classifier import Classifier, load
 from pyflux_transfer.data.dataset import scan
 from pyflux_transfer.errors import InputError
-from pyflux_transfer.loading import load
 
 
 @pytest.mark.usefixtures("fake_engine")

@@ -19,36 +19,31 @@ MODULES = sorted(
 # A module may import those of earlier layers and of its own.
 LAYERS = (
     ("errors", "_version"),
-    ("units",),
-    ("families", "head"),
-    ("catalog",),
-    ("data.*", "data.__init__", "engines.base", "engines.start", "engines.shapes", "environment"),
-    ("engines.*", "weights", "setup", "doctor", "metrics"),
-    ("engines.__init__", "checkpoint", "slicing"),
+    ("storage",),
+    ("networks.*",),
+    ("data.*", "installation.*"),
+    ("engines.*",),
+    ("bundle", "insight.*"),
     ("predict",),
-    ("serving.*", "serving.__init__"),
-    ("training.*", "training.__init__"),
-    ("report", "plot"),
-    ("classifier",),
-    ("loading",),
-    ("__init__", "demo"),
-    ("cli*", "__main__"),
+    ("training.*",),
+    ("classifier", "serving.*"),
+    ("__init__", "__main__", "demo", "cli.*"),
 )
 
 # dependency → who may import it
 OWNERS = {
-    "torch": ("engines.torch*",),
-    "juliacall": ("engines.julia",),
+    "torch": ("engines.torch.*",),
+    "juliacall": ("engines.flux.julia",),
     "PIL": ("data.*",),
-    "safetensors": ("checkpoint", "weights"),
+    "safetensors": ("bundle", "engines.files"),
     "fastapi": ("serving.*",),
     "starlette": ("serving.*",),
     "uvicorn": ("serving.*",),
     "httpx": ("serving.*",),
     "pydantic": ("serving.*",),
-    "typer": ("cli*",),
-    "rich": ("report", "cli*"),
-    "matplotlib": ("plot",),
+    "typer": ("cli.*",),
+    "rich": ("insight.tables", "insight.summary", "cli.*"),
+    "matplotlib": ("insight.plot",),
     "scipy": ("training.solver",),
     "sklearn": ("demo",),
     "filelock": ("training.*",),
@@ -159,7 +154,7 @@ def test_importing_the_package_starts_nothing() -> None:
 
 
 def test_the_command_line_starts_no_engine_and_no_service() -> None:
-    found = loaded("import pyflux_transfer.cli")
+    found = loaded("import pyflux_transfer.cli.app")
     for heavy in ("torch", "juliacall", "fastapi", "uvicorn", "matplotlib", "scipy.optimize"):
         assert heavy not in found, heavy
 

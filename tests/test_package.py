@@ -73,7 +73,7 @@ def test_the_wheel_describes_itself(built: tuple[Path, Path]) -> None:
         commands = archive.read(f"{folder}/entry_points.txt").decode()
     assert about["License-Expression"] == "MIT"
     assert about["Description-Content-Type"] == "text/markdown"
-    assert "pyflux-transfer = pyflux_transfer.cli:main" in commands
+    assert "pyflux-transfer = pyflux_transfer.cli.app:main" in commands
     plain = [need for need in about.get_all("Requires-Dist", []) if "extra ==" not in need]
     heavy = ("torch", "juliacall", "fastapi", "matplotlib", "scikit-learn")
     assert not [need for need in plain if need.startswith(heavy)]

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from pyflux_transfer import predict
-from pyflux_transfer.checkpoint import Bundle
+from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.data.preprocess import load
 from pyflux_transfer.engines.base import Network, Plan
-from pyflux_transfer.engines.start import start
 from pyflux_transfer.errors import ImageError, InputError
-from pyflux_transfer.head import Head
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.start import start
 from pyflux_transfer.predict import Prediction, probabilities, rank, restore, softmax, sources
 from tests import photos
 from tests.engines import fake

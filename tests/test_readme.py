@@ -29,10 +29,10 @@ from typer.testing import CliRunner
 
 import pyflux_transfer as pft
 from pyflux_transfer import engines
-from pyflux_transfer.catalog import architecture
-from pyflux_transfer.cli import app
-from pyflux_transfer.engines.base import State
-from pyflux_transfer.engines.start import start
+from pyflux_transfer.cli.app import app
+from pyflux_transfer.networks.catalog import Architecture
+from pyflux_transfer.networks.start import start
+from pyflux_transfer.networks.tensors import State
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -202,6 +202,7 @@ def place(
 _pretrained = engines.pretrained
 
 
-def instead_of_a_download(engine: str, name: str) -> State:
-    row = architecture(name)
-    return _pretrained(engine, name) if row.weights.package else start(row.units, 0)
+def instead_of_a_download(engine: str, row: Architecture, tag: str) -> State:
+    if row.tagged(tag).package:
+        return _pretrained(engine, row, tag)
+    return start(row.units, 0)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from pyflux_transfer.catalog import Preprocessing
 from pyflux_transfer.data.decode import Pixels
 from pyflux_transfer.data.preprocess import RESAMPLING, center, normalise
 from pyflux_transfer.errors import lookup
+from pyflux_transfer.networks.preprocessing import Preprocessing
 
 Array = NDArray[np.float32]
 Transform = Callable[[Image.Image, np.random.Generator], Image.Image]

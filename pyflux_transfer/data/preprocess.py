@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyflux_transfer.catalog import Preprocessing
 from pyflux_transfer.data.decode import MAX_PIXELS, Box, Pixels, Source, decode_picture
+from pyflux_transfer.networks.preprocessing import Preprocessing
 
 Array = NDArray[np.float32]
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
-from pyflux_transfer.engines.base import Network, Plan, State
+from pyflux_transfer.engines import files
+from pyflux_transfer.engines.base import Network, Plan
 from pyflux_transfer.errors import lookup
+from pyflux_transfer.networks.catalog import Architecture
+from pyflux_transfer.networks.tensors import State, check_state
+from pyflux_transfer.networks.weights import published
 
-# name → module with `build(plan)`, `pretrained(architecture)` and `readiness()`
+# name → module with `build(plan)`, `readiness()` and `artifact(architecture)`
 ENGINES = {
-    "flux": "pyflux_transfer.engines.flux",
-    "torch": "pyflux_transfer.engines.torch",
+    "flux": "pyflux_transfer.engines.flux.network",
+    "torch": "pyflux_transfer.engines.torch.network",
 }
 
 
@@ -19,16 +24,25 @@ def build(engine: str, plan: Plan) -> Network:
 
     Raises EngineError where the engine cannot start, with what is missing and the remedy.
     """
-    network: Network = import_module(lookup(ENGINES, engine, "engine")).build(plan)
+    network: Network = _module(engine).build(plan)
     return network
 
 
-def pretrained(engine: str, architecture: str) -> State:
-    """Return the published ImageNet weights by torchvision's names.
+def pretrained(engine: str, row: Architecture, tag: str = "imagenet") -> State:
+    """Return published weights of an architecture by torchvision's names.
 
-    Raises WeightsError where none are published or they cannot be had.
+    A file on this machine is taken first, then the engine's own source of this very tag, then a
+    download. Raises InputError for an unknown tag, WeightsError where they cannot be had.
     """
-    state: State = import_module(lookup(ENGINES, engine, "engine")).pretrained(architecture)
+    weights = row.tagged(tag)
+    path = published.local(weights)
+    if path is None and weights.artifact:
+        state: State | None = _module(engine).artifact(row)
+        if state is not None:
+            return state
+    found = files.read(path or published.download(weights, row.name))
+    state = published.named_as_torchvision(found, row.units)
+    check_state(state, row.units)
     return state
 
 
@@ -41,3 +55,7 @@ def choose(engine: str) -> tuple[str, str]:
     if missing is None:
         return "flux", "engine: flux (the Julia environment is ready)"
     return "torch", f"engine: torch ({missing})"
+
+
+def _module(engine: str) -> Any:
+    return import_module(lookup(ENGINES, engine, "engine"))

@@ -10,15 +10,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflux_transfer.catalog import Architecture
-from pyflux_transfer.errors import InputError, WeightsError, lookup
-from pyflux_transfer.head import Head, with_head
-from pyflux_transfer.units import Unit, tensors
+from pyflux_transfer.errors import InputError, lookup
+from pyflux_transfer.networks.catalog import Architecture
+from pyflux_transfer.networks.head import Head, with_head
+from pyflux_transfer.networks.shapes import UnitShapes
+from pyflux_transfer.networks.tensors import Array, Shape, State
+from pyflux_transfer.networks.units import Unit
 
-Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
-State = dict[str, Array]
-Shape = tuple[int, ...]
 
 Precision = Literal["fp32", "bf16", "auto"]
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -82,14 +81,6 @@ class Update:
             raise InputError(f"weight_decay must not be negative, got {self.weight_decay}.")
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}.")
-
-
-@dataclass(frozen=True)
-class UnitShapes:
-    """Shapes of one unit's input and output, the batch included."""
-
-    input: Shape
-    output: Shape
 
 
 class Network(Protocol):
@@ -188,26 +179,6 @@ def check_cut(cut: int, units: Sequence[Unit]) -> None:
     """Refuse a cut outside the network; at least the last unit must stay in the tail."""
     if not 0 <= cut < len(units):
         raise InputError(f"The cut must be from 0 to {len(units) - 1}, got {cut}.")
-
-
-def check_state(state: Mapping[str, Any], units: Sequence[Unit]) -> None:
-    """Refuse tensors that are not exactly those of the units; name the first that fails."""
-    wanted = tensors(units)
-    if missing := [name for name in wanted if name not in state]:
-        raise WeightsError(
-            f"Weights lack {len(missing)} of {len(wanted)} tensors, the first is '{missing[0]}'. "
-            "They belong to another architecture or head."
-        )
-    if extra := [name for name in state if name not in wanted]:
-        raise WeightsError(
-            f"Weights hold {len(extra)} tensors too many, the first is '{extra[0]}'. "
-            "They belong to another architecture or head."
-        )
-    for name, shape in wanted.items():
-        if tuple(state[name].shape) != shape:
-            raise WeightsError(
-                f"Weights: '{name}' must have shape {shape}, got {tuple(state[name].shape)}."
-            )
 
 
 def tail_stages(units: Sequence[Unit], cut: int) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Protocol
 
 from pyflux_transfer.data.decode import Pixels
-from pyflux_transfer.engines.base import Array
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.serving.model import Description
 from pyflux_transfer.serving.problems import Problem
 from pyflux_transfer.serving.process import (

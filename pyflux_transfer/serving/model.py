@@ -12,12 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from pyflux_transfer import checkpoint, engines, predict
+from pyflux_transfer import bundle as checkpoint
+from pyflux_transfer import engines, predict
 from pyflux_transfer._version import __version__
-from pyflux_transfer.catalog import Preprocessing
-from pyflux_transfer.checkpoint import Bundle
-from pyflux_transfer.engines.base import Array
+from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.serving.watch import signature
 
 Report = Callable[[str], None]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pyflux_transfer.engines.base import Array
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.serving.model import Description
 from pyflux_transfer.serving.problems import Problem
 from pyflux_transfer.serving.ring import Ring

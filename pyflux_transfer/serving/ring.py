@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyflux_transfer.data.decode import Pixels
-from pyflux_transfer.engines.base import Array
+from pyflux_transfer.networks.tensors import Array
 
 _PAGE = 4096
 

@@ -15,8 +15,8 @@ from fastapi import FastAPI, Request
 
 from pyflux_transfer.data.decode import Pixels
 from pyflux_transfer.data.preprocess import load_pixels
-from pyflux_transfer.engines.base import Array
 from pyflux_transfer.errors import ImageError, InputError
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import Prediction, rank
 from pyflux_transfer.serving.body import Buffer, Upload, content_kind, receive_body, unpack
 from pyflux_transfer.serving.deployment import Lease, Plan

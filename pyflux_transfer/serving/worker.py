@@ -24,9 +24,9 @@ import numpy as np
 
 from pyflux_transfer.data.decode import Pixels
 from pyflux_transfer.data.preprocess import normalise
-from pyflux_transfer.engines.allocator import keep_memory
-from pyflux_transfer.engines.base import Array
+from pyflux_transfer.engines.torch.allocator import keep_memory
 from pyflux_transfer.errors import EngineError, PyFluxTransferError
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.serving.model import Model, find_loader
 from pyflux_transfer.serving.ring import Layout, Ring
 

@@ -8,13 +8,14 @@ from typing import Protocol
 
 import numpy as np
 
-from pyflux_transfer.catalog import Preprocessing
 from pyflux_transfer.data.augment import augmenter
 from pyflux_transfer.data.batches import batches
 from pyflux_transfer.data.dataset import Dataset
 from pyflux_transfer.data.decode import decode
 from pyflux_transfer.data.preprocess import load
-from pyflux_transfer.engines.base import Array, Labels, Network
+from pyflux_transfer.engines.base import Labels, Network
+from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.callbacks import Timer, Watcher
 from pyflux_transfer.training.features import Cache, Features, Item, extract
 from pyflux_transfer.training.options import Options

@@ -21,10 +21,11 @@ from filelock import Timeout
 from numpy.typing import NDArray
 
 from pyflux_transfer._version import __version__
-from pyflux_transfer.catalog import Preprocessing
 from pyflux_transfer.data.batches import batches
 from pyflux_transfer.data.dataset import Sample
-from pyflux_transfer.engines.base import Array, Network, Shape
+from pyflux_transfer.engines.base import Network
+from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.tensors import Array, Shape
 from pyflux_transfer.training import store as stores
 from pyflux_transfer.training.callbacks import Timer, Watcher
 from pyflux_transfer.training.store import Store

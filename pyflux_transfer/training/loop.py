@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pyflux_transfer.engines.base import Array, Labels, Network, tail_stages
+from pyflux_transfer.engines.base import Labels, Network, tail_stages
 from pyflux_transfer.errors import TrainingError
-from pyflux_transfer.metrics import log_loss
+from pyflux_transfer.insight.metrics import log_loss
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import softmax
 from pyflux_transfer.training.callbacks import Record, Timer
 from pyflux_transfer.training.examples import Examples, steps_an_epoch

@@ -11,8 +11,9 @@ import numpy as np
 
 from pyflux_transfer.data import augment
 from pyflux_transfer.data.decode import MAX_PIXELS
-from pyflux_transfer.engines.base import Array, Labels, Precision, Update
+from pyflux_transfer.engines.base import Labels, Precision, Update
 from pyflux_transfer.errors import InputError, lookup
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.schedule import SCHEDULES
 
 SOLVERS = ("steps", "lbfgs")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyflux_transfer.errors import InputError
-from pyflux_transfer.units import Unit, resolve_cut, stages
+from pyflux_transfer.networks.units import Unit, resolve_cut, stages
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyflux_transfer.checkpoint import read_tensors, write_tensors
-from pyflux_transfer.engines.base import State
+from pyflux_transfer.bundle import read_tensors, write_tensors
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.networks.tensors import State
 from pyflux_transfer.training.callbacks import Record
 
 FILE = "last.safetensors"

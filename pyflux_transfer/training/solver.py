@@ -8,10 +8,11 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflux_transfer.engines.base import Array, Labels, Network, State
+from pyflux_transfer.engines.base import Labels, Network
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.networks.tensors import Array, State
+from pyflux_transfer.networks.units import Unit
 from pyflux_transfer.training.features import Features
-from pyflux_transfer.units import Unit
 
 Doubles = NDArray[np.float64]
 

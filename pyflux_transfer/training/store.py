@@ -21,9 +21,9 @@ from typing import BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
-from pyflux_transfer.engines.base import Array, Shape
 from pyflux_transfer.errors import StorageError
-from pyflux_transfer.weights import cache_folder
+from pyflux_transfer.networks.tensors import Array, Shape
+from pyflux_transfer.storage import cache_folder
 
 KEY_BYTES = 32
 DISK_BYTES = 10 * 2**30

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pyflux_transfer.catalog import Preprocessing
 from pyflux_transfer.data.dataset import Dataset, Skipped, duplicates
-from pyflux_transfer.engines.base import Array, Network, State
+from pyflux_transfer.engines.base import Network
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.training import loop, runs
 from pyflux_transfer.training.callbacks import Record, Timer, Watcher
 from pyflux_transfer.training.examples import Cached, Maker, labels_of
@@ -49,6 +50,17 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """The records as plain data."""
         return [record.to_json() for record in self.records]
+
+    def outcome(self) -> Iterator[str]:
+        """Yield the lines that close a run: how it ended, its best epoch, where the time went."""
+        reached = f"best epoch {self.best.epoch}"
+        if self.best.valid_accuracy is not None:
+            reached += f", validation accuracy {self.best.valid_accuracy:.1%}"
+        yield f"{'stopped early' if self.stopped == 'early' else self.stopped}; {reached}"
+        parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+        yield f"time: {parts}"
+        for item in self.skipped:
+            yield f"skipped {item.path}: {item.reason}"
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyflux_transfer.catalog import Preprocessing
 from pyflux_transfer.data.augment import AUGMENTS, ROTATION_DEGREES, SETS, Augment, augmenter, names
 from pyflux_transfer.data.preprocess import prepare
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.networks.preprocessing import Preprocessing
 from tests.data.pictures import Pixels, picture
 
 P = Preprocessing(resize=40, crop=32)

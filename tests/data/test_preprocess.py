@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyflux_transfer.catalog import Preprocessing
 from pyflux_transfer.data.decode import decode
 from pyflux_transfer.data.preprocess import RESAMPLING, load, prepare
+from pyflux_transfer.networks.preprocessing import Preprocessing
 from tests.data.pictures import Pixels, encoded, picture
 
 SMALL = Preprocessing(resize=40, crop=32)

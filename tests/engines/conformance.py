@@ -8,19 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pyflux_transfer.engines.base import (
-    OPTIMIZERS,
-    Array,
-    Labels,
-    Network,
-    Plan,
-    State,
-    Update,
-    tail_stages,
-)
+from pyflux_transfer.engines.base import OPTIMIZERS, Labels, Network, Plan, Update, tail_stages
 from pyflux_transfer.errors import InputError, PyFluxTransferError, WeightsError
-from pyflux_transfer.head import Head
-from pyflux_transfer.units import tensors
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.tensors import Array, State
+from pyflux_transfer.networks.units import tensors
 from tests.engines import fake
 
 Build = Callable[[Plan], Network]

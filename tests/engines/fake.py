@@ -11,25 +11,25 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from pyflux_transfer.catalog import Architecture, Preprocessing, Weights
 from pyflux_transfer.engines.base import (
-    Array,
     Labels,
     Plan,
-    Shape,
-    State,
-    UnitShapes,
     Update,
     check_cut,
     check_features,
     check_images,
     check_labels,
-    check_state,
     tail_stages,
 )
-from pyflux_transfer.engines.start import start as random_start
 from pyflux_transfer.errors import InputError
-from pyflux_transfer.units import Unit, avgpool, conv, dense, dropout, flatten, tensors
+from pyflux_transfer.networks.blocks import avgpool, conv, dense, dropout, flatten
+from pyflux_transfer.networks.catalog import Architecture
+from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.shapes import UnitShapes
+from pyflux_transfer.networks.start import start as random_start
+from pyflux_transfer.networks.tensors import Array, Shape, State, check_state
+from pyflux_transfer.networks.units import Unit, tensors
+from pyflux_transfer.networks.weights.table import Weights
 
 Back = Callable[[Array], Array]
 
@@ -51,8 +51,7 @@ TINY = Architecture(
     _tiny,
     sum(unit.parameters for unit in _tiny()),
     None,
-    Weights(),
-    preprocessing=Preprocessing(resize=10, crop=8),
+    (Weights("imagenet1k_v1", preprocessing=Preprocessing(resize=10, crop=8), artifact=True),),
 )
 
 
@@ -60,9 +59,9 @@ def readiness() -> str | None:
     return None
 
 
-def pretrained(architecture: str) -> State:
+def artifact(architecture: Architecture) -> State:
     """Weights that stand for published ones: the random start of a fixed seed."""
-    assert architecture == "tiny", architecture
+    assert architecture.name == "tiny", architecture
     return random_start(TINY.units, 1234)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pyflux_transfer.engines.base import Network, Plan, Update
-from pyflux_transfer.head import Head
+from pyflux_transfer.networks.head import Head
 from tests.engines import fake
 from tests.engines.conformance import Build, Conformance
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pyflux_transfer import environment
+from pyflux_transfer.installation import environment
 
 pytestmark = pytest.mark.flux
 

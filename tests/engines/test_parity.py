@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyflux_transfer.catalog import MODELS, architecture
-from pyflux_transfer.engines import flux
 from pyflux_transfer.engines.base import Plan
-from pyflux_transfer.head import Head
-from pyflux_transfer.units import resolve_cut
+from pyflux_transfer.engines.flux.network import network as flux
+from pyflux_transfer.networks.catalog import MODELS, architecture
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.units import resolve_cut
 from tests.engines.torch_side import ask, evaluate, noise, random_state
 
 pytestmark = pytest.mark.flux

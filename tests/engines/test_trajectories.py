@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyflux_transfer.catalog import architecture
-from pyflux_transfer.engines import flux
 from pyflux_transfer.engines.base import Plan, Update
-from pyflux_transfer.head import Head
-from pyflux_transfer.units import resolve_cut, tensors
+from pyflux_transfer.engines.flux.network import network as flux
+from pyflux_transfer.networks.catalog import architecture
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.units import resolve_cut, tensors
 from tests.engines.test_parity import note
 from tests.engines.torch_side import ask, noise, trajectory
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from tests.serving import loaders
 
-_PROGRAM = "import typer; from pyflux_transfer.cli_serve import register; app = typer.Typer()\n"
+_PROGRAM = "import typer; from pyflux_transfer.cli.serve import register; app = typer.Typer()\n"
 _PROGRAM += "app.callback()(lambda: None); register(app); app()"
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pyflux_transfer.catalog import Preprocessing
-from pyflux_transfer.engines.base import Array
 from pyflux_transfer.errors import BundleError
+from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import softmax
 from pyflux_transfer.serving.model import Description, Report
 

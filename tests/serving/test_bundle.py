@@ -15,13 +15,14 @@ import numpy as np
 import psutil
 import pytest
 
-from pyflux_transfer import checkpoint
-from pyflux_transfer.catalog import Preprocessing, architecture
-from pyflux_transfer.checkpoint import Bundle
-from pyflux_transfer.engines import flux
+from pyflux_transfer import bundle as checkpoint
+from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.engines.base import Plan
-from pyflux_transfer.engines.start import start as random_start
-from pyflux_transfer.head import Head
+from pyflux_transfer.engines.flux.network import network as flux
+from pyflux_transfer.networks.catalog import architecture
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.start import start as random_start
 from tests.serving.harness import Service, picture, until
 
 CLASSES = ("ant", "bee", "wasp")
@@ -64,7 +65,8 @@ def service(
 # Runs in a process of its own: an engine must not come into the tests' process.
 _DIRECT = """
 import json, sys
-from pyflux_transfer import checkpoint, predict
+from pyflux_transfer import predict
+from pyflux_transfer import bundle as checkpoint
 bundle = checkpoint.read(sys.argv[1])
 network = predict.restore(bundle, sys.argv[2])
 found = [

@@ -17,7 +17,7 @@ import pytest
 
 from pyflux_transfer.data.decode import Pixels
 from pyflux_transfer.data.preprocess import normalise
-from pyflux_transfer.engines.base import Array
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.serving.deployment import Plan
 from pyflux_transfer.serving.metrics import Metrics
 from pyflux_transfer.serving.pool import Pool

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from pyflux_transfer.data.dataset import Dataset, scan, split
-from pyflux_transfer.engines.base import Array, Plan
-from pyflux_transfer.head import Head
+from pyflux_transfer.engines.base import Plan
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.tensors import Array
+from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.training.callbacks import Record
 from pyflux_transfer.training.features import Cache
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.plan import Phase
 from pyflux_transfer.training.train import Job
-from pyflux_transfer.units import resolve_cut
 from tests import photos
 from tests.engines import fake
 

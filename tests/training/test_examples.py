@@ -9,7 +9,8 @@ import pytest
 
 from pyflux_transfer.data.dataset import Dataset
 from pyflux_transfer.data.preprocess import load
-from pyflux_transfer.engines.base import Array, Labels
+from pyflux_transfer.engines.base import Labels
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.callbacks import Timer
 from pyflux_transfer.training.examples import (
     Cached,

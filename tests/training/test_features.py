@@ -12,7 +12,7 @@ import pytest
 
 from pyflux_transfer.data.dataset import Dataset, Sample
 from pyflux_transfer.data.preprocess import load
-from pyflux_transfer.engines.base import Array
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training import store
 from pyflux_transfer.training.callbacks import Timer
 from pyflux_transfer.training.features import Cache, Features, Item, extract, fingerprint, trunk_key

@@ -10,17 +10,18 @@ import pytest
 
 from pyflux_transfer.data.dataset import Dataset
 from pyflux_transfer.data.preprocess import load
-from pyflux_transfer.engines import torch as torch_engine
-from pyflux_transfer.engines.base import Array, Network, Plan
+from pyflux_transfer.engines.base import Network, Plan
+from pyflux_transfer.engines.torch.network import network as torch_engine
 from pyflux_transfer.errors import TrainingError
-from pyflux_transfer.head import Head
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.tensors import Array
+from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.training.callbacks import Record, Timer
 from pyflux_transfer.training.examples import Examples, Live, Maker, labels_of
 from pyflux_transfer.training.features import Features, Item
 from pyflux_transfer.training.loop import run_phase, validate
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.plan import Phase
-from pyflux_transfer.units import resolve_cut
 from tests.engines import fake
 from tests.training.helpers import NOWHERE, Notes, datasets, network
 

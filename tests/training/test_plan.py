@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from pyflux_transfer.catalog import MODELS
 from pyflux_transfer.errors import InputError
-from pyflux_transfer.head import Head, with_head
+from pyflux_transfer.networks.catalog import MODELS
+from pyflux_transfer.networks.head import Head, with_head
+from pyflux_transfer.networks.units import stages
 from pyflux_transfer.training.plan import Phase, gradual
-from pyflux_transfer.units import stages
 
 UNITS = with_head(MODELS["resnet18"].units, Head(2))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyflux_transfer.checkpoint import write_tensors
+from pyflux_transfer.bundle import write_tensors
 from pyflux_transfer.errors import BundleError, InputError
 from pyflux_transfer.training import runs
 from pyflux_transfer.training.callbacks import Record

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from pyflux_transfer.engines.base import Array, Labels
+from pyflux_transfer.engines.base import Labels
 from pyflux_transfer.errors import InputError
-from pyflux_transfer.head import Head
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.features import Features
 from pyflux_transfer.training.solver import only_dense, solve
 from tests.engines import fake

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyflux_transfer.engines.base import Array, Shape
 from pyflux_transfer.errors import StorageError
+from pyflux_transfer.networks.tensors import Array, Shape
 from pyflux_transfer.training import store
 from pyflux_transfer.training.store import KEY_BYTES, Store
 

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pyflux_transfer import checkpoint
+from pyflux_transfer import bundle as checkpoint
 from pyflux_transfer.data.dataset import Dataset, scan
-from pyflux_transfer.engines import torch as torch_engine
-from pyflux_transfer.engines.base import Plan, State
+from pyflux_transfer.engines.base import Plan
+from pyflux_transfer.engines.torch.network import network as torch_engine
 from pyflux_transfer.errors import InputError, StorageError, TrainingError
-from pyflux_transfer.head import Head
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.tensors import State
+from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.training import loop, runs
 from pyflux_transfer.training.callbacks import Record
 from pyflux_transfer.training.features import Cache
 from pyflux_transfer.training.plan import Phase, gradual
 from pyflux_transfer.training.train import Job, Run, train
-from pyflux_transfer.units import resolve_cut
 from tests import photos
 from tests.engines import fake
 from tests.faults import fails_third

@@ -1,0 +1,197 @@
+"""The bundle: one `.safetensors` file with the weights and, in its header, everything else.
+
+The header's metadata holds one JSON text under `pyflux_transfer`, with a `format` number. Nothing
+is pickled. Files are written beside the old one and renamed, so that a save that fails midway
+(disk full, interrupted) leaves the old file whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from pyflux_transfer.engines.base import Plan, check_cut
+from pyflux_transfer.errors import BundleError, InputError, StorageError, WeightsError
+from pyflux_transfer.networks.catalog import Architecture, architecture
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.tensors import State, check_state
+
+FORMAT = 1
+KEY = "pyflux_transfer"
+_FIELDS = {"format", "architecture", "classes", "head", "preprocessing", "cut", "info"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained classifier, complete: what it is, what it knows, and its weights.
+
+    `cut` is where it was last trained from. `info` tells of its making (engine, versions, date,
+    metrics) and is not needed to use it.
+    """
+
+    architecture: str
+    classes: tuple[str, ...]
+    head: Head | None
+    preprocessing: Preprocessing
+    cut: int
+    state: State = field(repr=False)
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def row(self) -> Architecture:
+        """The architecture's row in the catalog."""
+        return architecture(self.architecture)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the weights as plain data."""
+        return {
+            "format": FORMAT,
+            "architecture": self.architecture,
+            "classes": list(self.classes),
+            "head": asdict(self.head) if self.head else None,
+            "preprocessing": self.preprocessing.to_json(),
+            "cut": self.cut,
+            "info": self.info,
+        }
+
+
+def write(path: str | Path, bundle: Bundle) -> Path:
+    """Save a bundle atomically and return its path.
+
+    Raises StorageError when it cannot be written; a file that was there before is then unchanged.
+    """
+    return write_tensors(path, bundle.state, {KEY: json.dumps(bundle.to_json())})
+
+
+def describe(path: str | Path) -> Bundle:
+    """Read a bundle without its weights (`state` is empty): only the header is touched."""
+    with _open(path) as file:
+        return _parse(path, file.metadata())
+
+
+def read(path: str | Path) -> Bundle:
+    """Read a bundle and compare its tensors with what its architecture and head must have.
+
+    Raises BundleError for a damaged file, an unknown version or field, missing or misshaped
+    tensors, each named.
+    """
+    with _open(path) as file:
+        bundle = _parse(path, file.metadata())
+        for name in file.keys():  # noqa: SIM118
+            if (kind := file.get_slice(name).get_dtype()) != "F32":
+                raise BundleError(
+                    f"{path} is damaged or was edited. Its tensor '{name}' is {kind}, not F32."
+                )
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        check_state(state, Plan(bundle.row, bundle.head).units)
+    except WeightsError as error:
+        raise BundleError(f"{path} is damaged or was edited. {error}") from None
+    return replace(bundle, state=state)
+
+
+def is_bundle(path: str | Path) -> bool:
+    """Tell whether a `.safetensors` file is one of ours and not bare weights."""
+    with _open(path) as file:
+        return KEY in (file.metadata() or {})
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, np.ndarray[Any, Any]], metadata: dict[str, str]
+) -> Path:
+    """Write a safetensors file beside `path`, flush it to the disk and rename it."""
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, temporary, metadata)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"Cannot write {target}: {error}. What was there before is unchanged. "
+            "Free some space or choose another place."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return target
+
+
+def read_tensors(path: str | Path) -> tuple[State, dict[str, str]]:
+    """Return the tensors and the metadata of any safetensors file."""
+    with _open(path) as file:
+        return {n: file.get_tensor(n) for n in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _open(path: str | Path) -> Iterator[Any]:
+    if not Path(path).is_file():
+        raise InputError(f"No such file: {path}.")
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise BundleError(
+            f"{path} is not a readable .safetensors file ({error}). "
+            "It may be cut short: copy it again."
+        ) from None
+
+
+def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
+    if not metadata or KEY not in metadata:
+        raise BundleError(
+            f"{path} holds bare weights, not a bundle. Give it as weights= of an architecture."
+        )
+    try:
+        row = json.loads(metadata[KEY])
+        version = row["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path}: the description cannot be read ({error!r}).") from None
+    if version != FORMAT:
+        raise BundleError(
+            f"{path} is a bundle of format {version!r}; this version reads {FORMAT}. "
+            "Upgrade pyflux-transfer, or save the bundle again with the version that made it."
+        )
+    if unknown := sorted(set(row) - _FIELDS):
+        raise BundleError(f"{path}: unknown fields {unknown}. Upgrade pyflux-transfer.")
+    try:
+        head = row["head"] and Head(**{**row["head"], "hidden": tuple(row["head"]["hidden"])})
+        bundle = Bundle(
+            row["architecture"],
+            tuple(row["classes"]),
+            head,
+            Preprocessing.from_json(row["preprocessing"]),
+            row["cut"],
+            {},
+            dict(row["info"]),
+        )
+        plan = Plan(bundle.row, head)
+        check_cut(bundle.cut, plan.units)
+    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
+        raise BundleError(f"{path}: the description cannot be used ({error}).") from None
+    if len(bundle.classes) != plan.classes:
+        raise BundleError(f"{path} names {len(bundle.classes)} classes for {plan.classes} outputs.")
+    return bundle
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,80 @@
+"""The command line: arguments, then one library call a command."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from pyflux_transfer.cli import cache, demo, evaluate, networks, predict, serve, setup, train
+from pyflux_transfer.errors import PyFluxTransferError
+
+app = typer.Typer(
+    name="pyflux-transfer",
+    help="Train an image classifier from a folder of labelled photos, use it, serve it.",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        for name in ("pyflux-transfer", "torch", "juliacall"):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                print(name, metadata.version(name))
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")] = False,
+) -> None:
+    """Train an image classifier from a folder of labelled photos, use it, serve it."""
+    del version, debug  # `main` takes --debug wherever it stands
+
+
+for group in (train, evaluate, predict, networks, cache, demo, setup, serve):
+    group.register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; an error is one line on stderr and an exit status.
+
+    2 is the user's input, 1 everything else, 130 Ctrl-C. `--debug` anywhere adds the traceback.
+    """
+    # What is imported lives to the end. Collecting garbage among it, often while it is made and
+    # once more at the exit, takes a quarter of the time of a short command.
+    gc.set_threshold(100_000)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name need not be writable in its encoding
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = app([w for w in words if w != "--debug"] or ["--help"], standalone_mode=False)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        message, status = _explained(error)
+        print("error:", *message.splitlines(), file=sys.stderr)
+    gc.freeze()
+    sys.exit(status)
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """Return an error's message and exit status."""
+    if isinstance(error, PyFluxTransferError):
+        return str(error), error.exit_status
+    if isinstance(error, typer.TyperException):  # wrong usage
+        return f"{error.format_message()} See: pyflux-transfer --help", error.exit_code
+    return f"{type(error).__name__}: {error} (a fault of the program; see --debug)", 1

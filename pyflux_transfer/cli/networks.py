@@ -1,0 +1,61 @@
+"""`pyflux-transfer summary`, `features` and `models`: the networks themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyflux_transfer.cli import options
+from pyflux_transfer.cli import terminal as report
+from pyflux_transfer.cli.options import Arch, Data, EngineOption, PrecisionOption, WeightsOption
+from pyflux_transfer.errors import StorageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add `summary` and `features` and `models` to a command line."""
+    app.command()(summary)
+    app.command()(features)
+    app.command()(models)
+
+
+def summary(
+    model: Annotated[str, typer.Argument(help="An architecture or a bundle.")],
+    engine: EngineOption = "auto",
+) -> None:
+    """Show a network's units, shapes and parameter counts."""
+    from pyflux_transfer.classifier import load
+
+    load(model, weights=None, engine=engine, precision="fp32").summary()
+
+
+def features(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")],
+    arch: Arch = "resnet50",
+    cut: Annotated[str, typer.Option(help="Take what enters this stage or unit.")] = "head",
+    weights: WeightsOption = "imagenet",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Write the trunk's features of photos, with labels and paths, as .npz."""
+    import numpy as np
+
+    from pyflux_transfer.classifier import load
+
+    place = options.cut(cut)
+    net = load(arch, weights=weights, engine=engine, precision=precision)
+    watcher = report.Terminal()
+    found, labels, paths = net.features(data, cut=place, watcher=watcher)
+    try:
+        with out.open("wb") as file:
+            np.savez(file, features=found, labels=np.array(labels), paths=np.array(paths))
+    except OSError as error:
+        raise StorageError(f"Cannot write '{out}': {error.strerror}.") from error
+    watcher.line(f"saved {out}: features {found.shape}, labels, paths")
+
+
+def models() -> None:
+    """List the architectures, their sizes and weight sources."""
+    report.models()

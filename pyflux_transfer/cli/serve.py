@@ -1,0 +1,88 @@
+"""`pyflux-transfer serve`: its options are the fields of the service's settings."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Annotated, Any
+
+import typer
+
+from pyflux_transfer.errors import ServiceError
+
+_MISSING = "The service needs more packages ({}). Run: pip install 'pyflux-transfer[serve]'"
+_SHOW = Annotated[bool, typer.Option("--show-config", help="Show the settings and end.")]
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def register(app: typer.Typer) -> None:
+    """Add `serve` to a command line.
+
+    Its options are made when it is called: they need packages that other commands do without.
+    """
+
+    @app.command("serve", context_settings=_PASS_ON, add_help_option=False)
+    def _(context: typer.Context) -> None:
+        """Serve a bundle over HTTP."""
+        inner = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        inner.command()(_command())
+        # Wrong usage is left to who called: it becomes one line there.
+        status = inner(args=context.args, prog_name=context.command_path, standalone_mode=False)
+        raise typer.Exit(status or 0)
+
+
+def _command() -> Any:
+    """Return the command with one option a setting."""
+    try:
+        from pyflux_transfer.serving.settings import Settings
+    except ModuleNotFoundError as error:
+        raise ServiceError(_MISSING.format(error.name)) from None
+
+    def serve(show_config: bool, **given: Any) -> None:
+        """Serve a bundle over HTTP: POST /predict, and a page to drop photos on.
+
+        Every option is also an environment variable, PYFLUX_PORT for --port. SIGTERM answers what
+        was accepted and ends; SIGHUP loads the bundle and the API keys again.
+        """
+        _serve(show_config, {name: value for name, value in given.items() if value is not None})
+
+    parameters = [_parameter(name, row) for name, row in Settings.model_fields.items()]
+    parameters.append(_keyword("show_config", _SHOW, False))
+    serve.__annotations__ = {p.name: p.annotation for p in parameters}
+    serve.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return serve
+
+
+def _serve(show_config: bool, given: dict[str, Any]) -> None:
+    from pyflux_transfer import bundle as checkpoint
+    from pyflux_transfer.serving.settings import BUNDLE_LOADER, settings
+
+    chosen = settings(**given)
+    if show_config:
+        print(json.dumps(chosen.shown(), indent=2))
+        return
+    if chosen.loader == BUNDLE_LOADER:
+        checkpoint.describe(chosen.bundle)  # a wrong path ends here, with one line
+    from pyflux_transfer.serving.server import run
+
+    raise typer.Exit(run(chosen))
+
+
+def _parameter(name: str, row: Any) -> inspect.Parameter:
+    """Turn a field into an option; without a default, so that the environment has a say."""
+    if name == "bundle":
+        argument = typer.Argument(help=row.description, show_default=False)
+        return _keyword(name, Annotated[str | None, argument], None)
+    flag = f"--{name.replace('_', '-')}"
+    default = "none" if row.default in (None, (), "") else row.default
+    if isinstance(row.default, bool):
+        option = typer.Option(f"{flag}/--no-{flag[2:]}", help=row.description)
+        return _keyword(name, Annotated[bool | None, option], None)
+    text = f"{row.description} [default: {default}]"
+    option = typer.Option(flag, help=text, hidden=name == "loader", show_default=False)
+    return _keyword(name, Annotated[str | None, option], None)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, annotation=annotation, default=default)

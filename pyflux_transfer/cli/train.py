@@ -1,0 +1,142 @@
+"""`pyflux-transfer train`: from a folder of photos to a bundle."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pyflux_transfer.cli import options as cli_options
+from pyflux_transfer.cli import terminal as report
+from pyflux_transfer.cli.options import Arch, Data, EngineOption, PrecisionOption, WeightsOption
+from pyflux_transfer.errors import InputError
+
+if TYPE_CHECKING:
+    from pyflux_transfer.classifier import Classifier
+
+Keep = Literal["hidden", "classifier"]
+INTERRUPTED = 130  # what a shell expects after Ctrl-C
+
+
+def register(app: typer.Typer) -> None:
+    """Add `train` to a command line."""
+    app.command()(train)
+
+
+def train(
+    data: Data,
+    arch: Arch = "resnet50",
+    out: Annotated[Path | None, typer.Option(help="Bundle to write; <folder>.safetensors.")] = None,
+    valid: Annotated[str, typer.Option(help="Validation folder, share (0–1), or none.")] = "0.2",
+    cut: Annotated[str, typer.Option(help="Train from this stage or unit on.")] = "head",
+    epochs: Annotated[int, typer.Option(help="Epochs (with --fine-tune: after the head's).")] = 5,
+    fine_tune: Annotated[int, typer.Option(help="First the head, then this many last stages.")] = 0,
+    freeze_epochs: Annotated[int, typer.Option(help="Epochs of the head alone.")] = 3,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; 1e-3 head, 1e-4 deeper.")] = None,
+    weights: WeightsOption = "imagenet",
+    hidden: Annotated[list[int] | None, typer.Option(help="Hidden width; repeatable.")] = None,
+    dropout: Annotated[float, typer.Option(help="Dropout in the head.")] = 0.0,
+    keep: Annotated[Keep | None, typer.Option(help="What of the old head to keep.")] = None,
+    augment: Annotated[str, typer.Option(help="none, light, strong, or flip,crop,…")] = "none",
+    views: Annotated[int, typer.Option(help="Cache this many augmented views an image.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    optimizer: Annotated[str, typer.Option(help="adamw, adam or sgd.")] = "adamw",
+    schedule: Annotated[str, typer.Option(help="cosine, one-cycle, step or constant.")] = "cosine",
+    lr_decay: Annotated[float, typer.Option(help="Rate factor a stage downward.")] = 0.3,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 0.01,
+    momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.9,
+    label_smoothing: Annotated[float, typer.Option(help="Label smoothing (0–1).")] = 0.0,
+    balance: Annotated[bool, typer.Option(help="Weigh classes by inverse frequency.")] = False,
+    solver: Annotated[str, typer.Option(help="steps, or lbfgs for a linear head.")] = "steps",
+    patience: Annotated[int | None, typer.Option(help="Stop after epochs without gain.")] = None,
+    freeze_bn: Annotated[bool, typer.Option(help="Freeze the tail's BatchNorm.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the split, order, head and dropout.")] = 0,
+    run_dir: Annotated[Path | None, typer.Option(help="Keep each epoch here, to resume.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in --run-dir.")] = False,
+    cache: Annotated[bool, typer.Option(help="Keep features on disk between runs.")] = True,
+    max_pixels: Annotated[int, typer.Option(help="Refuse images with more pixels.")] = 50_000_000,
+    workers: Annotated[int, typer.Option(help="Threads that decode images.")] = 2,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
+    plot: Annotated[Path | None, typer.Option(help="Draw the history into this image.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+) -> None:
+    """Train a classifier on a folder of photos and save it as one file.
+
+    Ctrl-C ends it early and saves the best so far.
+    """
+    from pyflux_transfer.classifier import DEEPER_RATE, load
+    from pyflux_transfer.data.dataset import class_names
+    from pyflux_transfer.insight.plot import drawable
+    from pyflux_transfer.insight.plot import history as draw
+    from pyflux_transfer.training.callbacks import Silent
+    from pyflux_transfer.training.options import Options
+
+    # What can be refused is refused before anything takes time.
+    options = Options(
+        optimizer=optimizer, lr_decay=lr_decay, schedule=schedule, weight_decay=weight_decay,
+        momentum=momentum, label_smoothing=label_smoothing,
+        class_weights="auto" if balance else None, augment=augment, views=views,
+        batch_size=batch_size, seed=seed, patience=patience, freeze_bn=freeze_bn, solver=solver,
+        workers=workers, max_pixels=max_pixels,
+    )  # fmt: skip
+    if fine_tune and cut != "head":
+        raise InputError("--fine-tune chooses the cuts itself. Leave --cut out.")
+    target = _target(out, data)
+    if plot:
+        drawable(plot)
+    common: dict[str, Any] = {
+        "valid": cli_options.validation(valid), "epochs": epochs, "run_dir": run_dir,
+        "resume": resume, "cache": cache, **vars(options),
+        "watcher": Silent() if quiet else report.Terminal(),
+    }  # fmt: skip
+    classes = class_names(data)
+    net = load(arch, weights=weights, engine=engine, precision=precision)
+    model = _headed(net, classes, hidden or (), dropout, keep, seed)
+    try:
+        if fine_tune:
+            rate = DEEPER_RATE if lr is None else lr
+            run = model.fine_tune(
+                data, fine_lr=rate, depth=fine_tune, freeze_epochs=freeze_epochs, **common
+            )
+        else:
+            run = model.fit(data, cut=cli_options.cut(cut), lr=lr, **common)
+    except KeyboardInterrupt:
+        print("interrupted before the first epoch has ended: nothing is saved", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    model.save(target)
+    say = common["watcher"].line
+    for line in (*run.outcome(), f"saved {target}"):
+        say(line)
+    if plot:
+        say(f"drawn {draw(run.records, plot)}")
+    if run.stopped == "interrupted":
+        if run_dir:
+            say("The same command with --resume goes on with it.")
+        raise typer.Exit(INTERRUPTED)
+
+
+def _target(out: Path | None, data: Path) -> Path:
+    """Return the bundle to write, named after the data where no name is given."""
+    place = data.resolve()
+    target = out or Path(f"{place.name if place.is_dir() else place.stem}.safetensors")
+    if target.suffix != ".safetensors" or target.is_dir():
+        raise InputError(f"--out must name a .safetensors file, got '{target}'.")
+    return target
+
+
+def _headed(
+    net: Classifier,
+    classes: Sequence[str],
+    hidden: Sequence[int],
+    dropout: float,
+    keep: Keep | None,
+    seed: int,
+) -> Classifier:
+    """Return the network with a new head; a bundle of the same classes goes on with its own."""
+    if net.classes == tuple(classes) and not (hidden or dropout or keep):
+        return net
+    return net.with_head(classes, hidden=hidden, dropout=dropout, keep=keep, seed=seed)

@@ -1,0 +1,1 @@
+"""The engine in Julia: Flux and Metalhead behind juliacall."""

@@ -1,0 +1,1 @@
+"""The embedded engine: PyTorch, whose models are built from the units."""

@@ -1,0 +1,291 @@
+"""The unit kinds over PyTorch: how the steps of a unit are wired, in training and evaluation.
+
+A `Step` is a convolution or a dense layer with the BatchNorm and the activation behind it. What a
+unit does is written once, over a `Runner` that executes steps: `TrainRunner` here, with autograd,
+and the folded one for evaluation in torch_fast.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from pyflux_transfer.errors import EngineError, InputError, TrainingError
+from pyflux_transfer.networks.units import Layer, Option, Unit
+
+Options = Mapping[str, Option]
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "gelu": F.gelu,
+    "tanh": torch.tanh,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A convolution or dense layer, the BatchNorm behind it, and an activation."""
+
+    layer: Layer
+    norm: Layer | None
+    stride: int
+    padding: int | str  # "same" is TensorFlow's
+    activation: str
+    eps: float
+
+    @property
+    def bias(self) -> str | None:
+        """Name of the bias, where there is one."""
+        return f"{self.layer.name}.bias" if self.layer.bias else None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A unit and its steps."""
+
+    unit: Unit
+    steps: tuple[Step, ...]
+
+
+class Runner(Protocol):
+    """Executes the steps of a unit."""
+
+    def step(self, step: Step, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """Run the layer and its norm, add `add`, then the activation."""
+
+    def drop(self, x: Tensor, p: float) -> Tensor:
+        """Drop a share `p` of the values, in training."""
+
+
+# --- from a unit to its steps -------------------------------------------------------------------
+
+Geometry = tuple[int, int | str, str]  # stride, padding, activation
+
+
+def _padding(o: Options) -> int | str:
+    return o["padding"] if isinstance(o["padding"], str) else int(o["padding"])
+
+
+def _conv_steps(o: Options) -> list[Geometry]:
+    return [(int(o["stride"]), _padding(o), str(o["activation"]))]
+
+
+def _inverted_steps(o: Options) -> list[Geometry]:
+    expansion: list[Geometry] = [] if o["mid"] == o["in"] else [(1, 0, "relu6")]
+    return [*expansion, (int(o["stride"]), _padding(o), "relu6"), (1, 0, "none")]
+
+
+def _basic_steps(o: Options) -> list[Geometry]:
+    return [(int(o["stride"]), 1, "relu"), (1, 1, "relu"), *_shortcut(o)]
+
+
+def _bottleneck_steps(o: Options) -> list[Geometry]:
+    return [(1, 0, "relu"), (int(o["stride"]), 1, "relu"), (1, 0, "relu"), *_shortcut(o)]
+
+
+def _shortcut(o: Options) -> list[Geometry]:
+    same = o["stride"] == 1 and o["in"] == o["out"]
+    return [] if same else [(int(o["stride"]), 0, "none")]
+
+
+_STEPS: dict[str, Callable[[Options], list[Geometry]]] = {
+    "conv": _conv_steps,
+    "dense": lambda o: [(1, 0, str(o["activation"]))],
+    "basic": _basic_steps,
+    "bottleneck": _bottleneck_steps,
+    "fire": lambda _: [(1, 0, "relu"), (1, 0, "relu"), (1, 1, "relu")],
+    "inverted": _inverted_steps,
+}
+
+
+def block(unit: Unit) -> Block:
+    """Pair a unit's layers, in order, with the strides, paddings and activations of its kind."""
+    if not unit.layers:
+        return Block(unit, ())
+    geometry = _STEPS[unit.kind](unit.options)
+    layers = [layer for layer in unit.layers if layer.op != "norm"]
+    norms = dict(zip(unit.layers, unit.layers[1:], strict=False))
+    eps = float(unit.options.get("eps", 1e-5))
+    steps = []
+    for layer, (stride, padding, activation) in zip(layers, geometry, strict=True):
+        behind = norms.get(layer)
+        norm = behind if behind is not None and behind.op == "norm" else None
+        steps.append(Step(layer, norm, stride, padding, activation, eps))
+    return Block(unit, tuple(steps))
+
+
+# --- what each kind computes --------------------------------------------------------------------
+
+
+def _single(run: Runner, block: Block, x: Tensor) -> Tensor:
+    return run.step(block.steps[0], x)
+
+
+def _residual(run: Runner, block: Block, x: Tensor) -> Tensor:
+    """Basic and bottleneck blocks: the shortcut, where it has a step, is the last one."""
+    depth = 2 if block.unit.kind == "basic" else 3
+    body, down = block.steps[:depth], block.steps[depth:]
+    y = x
+    for step in body[:-1]:
+        y = run.step(step, y)
+    return run.step(body[-1], y, add=run.step(down[0], x) if down else x)
+
+
+def _inverted(run: Runner, block: Block, x: Tensor) -> Tensor:
+    y = x
+    for step in block.steps[:-1]:
+        y = run.step(step, y)
+    return run.step(block.steps[-1], y, add=x if block.unit.options["residual"] else None)
+
+
+def _fire(run: Runner, block: Block, x: Tensor) -> Tensor:
+    squeeze, one, three = block.steps
+    y = run.step(squeeze, x)
+    return torch.cat((run.step(one, y), run.step(three, y)), dim=1)
+
+
+def _maxpool(_: Runner, block: Block, x: Tensor) -> Tensor:
+    o = block.unit.options
+    return F.max_pool2d(
+        x, int(o["kernel"]), int(o["stride"]), int(o["padding"]), ceil_mode=bool(o["ceil"])
+    )
+
+
+def _avgpool(_: Runner, block: Block, x: Tensor) -> Tensor:
+    # In float32 whatever came in: what follows is small, and logits want all their digits.
+    size = int(block.unit.options["size"])
+    if size == 1:
+        return x.mean((2, 3), keepdim=True, dtype=torch.float32)
+    return F.adaptive_avg_pool2d(x.float(), size)
+
+
+def _flatten(_: Runner, __: Block, x: Tensor) -> Tensor:
+    return x.flatten(1)
+
+
+def _dropout(run: Runner, block: Block, x: Tensor) -> Tensor:
+    return run.drop(x, float(block.unit.options["p"]))
+
+
+_KINDS: dict[str, Callable[[Runner, Block, Tensor], Tensor]] = {
+    "conv": _single,
+    "dense": _single,
+    "basic": _residual,
+    "bottleneck": _residual,
+    "inverted": _inverted,
+    "fire": _fire,
+    "maxpool": _maxpool,
+    "avgpool": _avgpool,
+    "flatten": _flatten,
+    "dropout": _dropout,
+}
+
+
+def forward(run: Runner, blocks: Iterable[Block], x: Tensor) -> Tensor:
+    """Run the blocks one after another.
+
+    Raises InputError where x does not fit a unit, and EngineError with the unit's name where
+    PyTorch refuses or fails.
+    """
+    for block in blocks:
+        _check_fit(block.unit, x)
+        try:
+            x = _KINDS[block.unit.kind](run, block, x)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise EngineError(
+                f"Unit '{block.unit.name}' failed on input {tuple(x.shape)}: {reason}"
+            ) from error
+    return x
+
+
+def _check_fit(unit: Unit, x: Tensor) -> None:
+    axes = 2 if unit.kind == "dense" else x.ndim if unit.kind in ("flatten", "dropout") else 4
+    width = unit.options.get("in", x.shape[1])
+    if x.ndim != axes or x.shape[1] != width:
+        wanted = f"(N, {width})" if axes == 2 else f"(N, {width}, H, W)"
+        raise InputError(f"Unit '{unit.name}' takes {wanted}, got {tuple(x.shape)}.")
+
+
+# --- convolution and its padding ----------------------------------------------------------------
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME padding of one axis: before, after; the odd one goes behind."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def _padded(step: Step, x: Tensor) -> tuple[Tensor, int]:
+    """Return what the convolution shall see, and the padding left to do by it."""
+    if not isinstance(step.padding, str):
+        return x, step.padding
+    kernel = step.layer.shape[-1]
+    rows, columns = (same_padding(size, kernel, step.stride) for size in x.shape[2:])
+    return F.pad(x, (*columns, *rows)), 0
+
+
+class TrainRunner:
+    """Runs the steps with autograd on the tensors as they are.
+
+    `training` makes BatchNorm take the batch's statistics and update its own in place; `masks`
+    makes the dropout masks, None leaves values as they are.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        training: bool = False,
+        masks: np.random.Generator | None = None,
+    ) -> None:
+        self.tensors = tensors
+        self.training = training
+        self.masks = masks
+
+    def step(self, step: Step, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """Run the layer and its norm, add `add`, then the activation."""
+        weight = self.tensors[f"{step.layer.name}.weight"]
+        bias = self.tensors[step.bias] if step.bias else None
+        if step.layer.op == "dense":
+            x = F.linear(x, weight, bias)
+        else:
+            groups = x.shape[1] // weight.shape[1]
+            x, padding = _padded(step, x)
+            x = F.conv2d(x, weight, bias, step.stride, padding, groups=groups)
+        if step.norm:
+            x = self._normalised(step.norm.name, x, step.eps)
+        if add is not None:
+            x = x + add
+        return ACTIVATIONS[step.activation](x)
+
+    def _normalised(self, name: str, x: Tensor, eps: float) -> Tensor:
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] < 2:
+            raise TrainingError(
+                f"BatchNorm '{name}' cannot learn from one value a channel. "
+                "Use a batch of at least 2 images, or freeze_bn."
+            )
+        leaves = ("running_mean", "running_var", "weight", "bias")
+        mean, var, weight, bias = (self.tensors[f"{name}.{leaf}"] for leaf in leaves)
+        return F.batch_norm(x, mean, var, weight, bias, self.training, momentum=0.1, eps=eps)
+
+    def drop(self, x: Tensor, p: float) -> Tensor:
+        """Drop a share `p` of the values and scale the others up."""
+        if self.masks is None or p == 0:
+            return x
+        kept = self.masks.random(tuple(x.shape), dtype=np.float32) >= p
+        mask = torch.from_numpy(kept.astype(np.float32) / np.float32(1 - p))
+        return x * mask.to(x.device)
+
+
+def parameters(blocks: Sequence[Block]) -> list[str]:
+    """Names of the trainable tensors of the blocks, in order."""
+    names = (name for block in blocks for name in block.unit.tensors)
+    return [name for name in names if ".running_" not in name]

@@ -1,0 +1,278 @@
+"""The engine protocol over PyTorch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+# Threads that wait for one another spin some microseconds, then sleep. Spinning on takes the
+# processor from the decoding threads (a step of training took up to twice as long), sleeping at
+# once doubles the time of a single image. Read when PyTorch loads; GCC's OpenMP alone knows the
+# count.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from pyflux_transfer.engines.base import (
+    Labels,
+    Plan,
+    Update,
+    check_cut,
+    check_features,
+    check_images,
+    check_labels,
+    tail_stages,
+)
+from pyflux_transfer.engines.torch.allocator import keep_memory
+from pyflux_transfer.engines.torch.fast import FastRunner, agrees, has_bf16
+from pyflux_transfer.engines.torch.kinds import TrainRunner, block, forward, parameters
+from pyflux_transfer.engines.torch.optimizer import Optimizer
+from pyflux_transfer.errors import EngineError, InputError
+from pyflux_transfer.networks.catalog import Architecture
+from pyflux_transfer.networks.shapes import UnitShapes, trace
+from pyflux_transfer.networks.start import start as random_start
+from pyflux_transfer.networks.tensors import Array, Shape, State, check_state
+from pyflux_transfer.networks.units import Unit, tensors
+
+
+def readiness() -> str | None:
+    """Return None: this module imports only where PyTorch does."""
+    return None
+
+
+def artifact(architecture: Architecture) -> None:
+    """Return None: PyTorch has no source of weights of its own."""
+
+
+def build(plan: Plan) -> TorchNetwork:
+    """Build a network on the plan's device."""
+    return TorchNetwork(plan)
+
+
+class TorchNetwork:
+    """A frozen trunk and a trainable tail over PyTorch; see `engines.base.Network`."""
+
+    engine = "torch"
+
+    def __init__(self, plan: Plan) -> None:
+        self.units: tuple[Unit, ...] = plan.units
+        self.cut = 0
+        self._plan = plan
+        self._blocks = tuple(block(unit) for unit in self.units)
+        self._device = _device(plan.device)
+        self._weights: dict[str, Tensor] = {}
+        self._runner: FastRunner | None = None
+        self._update = Update()
+        self._optimizer: Optimizer | None = None
+        if plan.precision == "bf16" and not has_bf16(self._device):
+            raise InputError(
+                "precision='bf16' needs a processor with AMX or AVX512-BF16, or a GPU that has "
+                "it; this machine has none. Use precision='auto' or 'fp32'."
+            )
+
+    @property
+    def device(self) -> str:
+        """Where it computes, with the name of a graphics card."""
+        if self._device.type == "cpu":
+            return "cpu"
+        return f"{self._device} ({torch.cuda.get_device_name(self._device)})"
+
+    @property
+    def precision(self) -> str:
+        """Precision of evaluation; "auto" is decided once, with the weights at the first use."""
+        return "bf16" if self._evaluation.dtype == torch.bfloat16 else "fp32"
+
+    @property
+    def concurrency(self) -> int:
+        """Evaluations that may be under way: with two, no processor waits for the end of one."""
+        return 2 if self._device.type == "cpu" else 1
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights themselves, by torchvision's names; a random start is drawn when needed."""
+        if not self._weights:
+            if self._plan.seed is None:
+                raise EngineError("The network has no weights yet. Call load_state first.")
+            for name, value in random_start(self.units, self._plan.seed).items():
+                self._weights[name] = torch.from_numpy(value).to(self._device)
+            self._mark_trainable()
+        return self._weights
+
+    def trace(self, shape: Shape) -> list[UnitShapes]:
+        """Return each unit's shapes for an input of this shape; nothing is computed."""
+        return trace(self.units, shape)
+
+    def cut_at(self, cut: int) -> None:
+        """Move the boundary to before unit `cut`; copies no weight, drops the optimizer's state."""
+        check_cut(cut, self.units)
+        self.cut = cut
+        self._optimizer = None
+        self._mark_trainable()
+
+    def prepare(self, update: Update) -> None:
+        """Set how `step` updates the tail, with fresh optimizer state and a step count of 0."""
+        self._update = update
+        self._optimizer = None
+
+    def embed(self, images: Array) -> Array:
+        """Run the trunk in evaluation mode; with a cut of 0 the images are the features."""
+        check_images(images)
+        return self._evaluate(images, 0, self.cut)
+
+    def logits(self, x: Array) -> Array:
+        """Run the tail in evaluation mode on what `embed` returned."""
+        check_features(x)
+        return self._evaluate(x, self.cut, len(self.units))
+
+    def apply(self, x: Array, start: int, stop: int) -> Array:
+        """Run units[start:stop] in evaluation mode; the result may share memory with x."""
+        check_features(x)
+        if not 0 <= start <= stop <= len(self.units):
+            raise InputError(
+                f"A slice of units must lie in 0 to {len(self.units)}, got {start}:{stop}."
+            )
+        return self._evaluate(x, start, stop)
+
+    def step(
+        self, x: Array, y: Labels, rates: Mapping[str, float], weights: Array | None = None
+    ) -> float:
+        """Update the tail in place; return the mean loss before it.
+
+        A loss that is not finite is returned as it is, and nothing is updated but the BatchNorm
+        statistics of the tail.
+        """
+        check_features(x)
+        check_labels(y, len(x), self._plan.classes)
+        if weights is not None:
+            _check_weights(weights, self._plan.classes)
+        optimizer = self._training
+        optimizer.check_rates(rates)
+        loss = self._loss(self._tensor(x), y, weights)
+        value = loss.item()
+        if np.isfinite(value):
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step(rates)
+        for name in parameters(self._blocks[self.cut :]):
+            self.tensors[name].grad = None
+        if self._runner:
+            self._runner.forget(self._blocks[self.cut :])
+        return float(value)
+
+    def state(self, start: int = 0) -> State:
+        """Return copies of the tensors of units[start:], by torchvision's names."""
+        names = tensors(self.units[start:])
+        return {name: self.tensors[name].numpy(force=True).copy() for name in names}
+
+    def load_state(self, state: State) -> None:
+        """Replace all tensors; names, counts and shapes are compared before the first write.
+
+        Units whose tensors stay the same keep what evaluation has prepared of them.
+        """
+        check_state(state, self.units)
+        if not self._weights:
+            for name in tensors(self.units):
+                value = torch.tensor(state[name], dtype=torch.float32)
+                self._weights[name] = value.to(self._device)
+            self._mark_trainable()
+            return
+        with torch.no_grad():
+            for one in self._blocks:
+                new = {n: torch.tensor(state[n]).to(self._device) for n in one.unit.tensors}
+                if all(torch.equal(self._weights[name], value) for name, value in new.items()):
+                    continue
+                for name, value in new.items():
+                    self._weights[name].copy_(value)
+                if self._runner:
+                    self._runner.forget([one])
+
+    def optimizer_state(self) -> State:
+        """Return copies of what the optimizer remembers, and `step`, the count of steps done."""
+        return self._training.state()
+
+    def load_optimizer_state(self, state: State) -> None:
+        """Replace it; raise InputError unless it comes from the same optimizer and cut."""
+        self._training.load(state)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    @property
+    def _evaluation(self) -> FastRunner:
+        if self._runner is None:
+            self._runner = self._chosen_runner()
+        return self._runner
+
+    def _chosen_runner(self) -> FastRunner:
+        wanted = self._plan.precision
+        if wanted != "fp32" and has_bf16(self._device):
+            runner = FastRunner(self.tensors, torch.bfloat16)
+            if wanted == "bf16" or agrees(runner, self._blocks):
+                return runner
+        return FastRunner(self.tensors, torch.float32)
+
+    @property
+    def _training(self) -> Optimizer:
+        if self._optimizer is None:
+            keep_memory()
+            groups = {
+                stage: parameters([b for b in self._blocks[self.cut :] if b.unit.stage == stage])
+                for stage in tail_stages(self.units, self.cut)
+            }
+            self._optimizer = Optimizer(self._update, self.tensors, groups)
+        return self._optimizer
+
+    def _mark_trainable(self) -> None:
+        tail = set(parameters(self._blocks[self.cut :]))
+        for name, value in self._weights.items():
+            value.requires_grad_(name in tail)
+
+    def _evaluate(self, x: Array, start: int, stop: int) -> Array:
+        if start == stop:
+            return x
+        result = self._evaluation.run(self._blocks[start:stop], self._tensor(x))
+        return np.asarray(result.cpu().numpy(), np.float32)
+
+    def _loss(self, x: Tensor, y: Labels, weights: Array | None) -> Tensor:
+        # The masks depend on nothing but the seed and the count of steps: a resumed run draws the
+        # ones an uninterrupted run would have drawn.
+        masks = np.random.default_rng([self._update.seed, self._training.count])
+        runner = TrainRunner(self.tensors, not self._update.freeze_bn, masks)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return F.cross_entropy(
+            forward(runner, self._blocks[self.cut :], x),
+            torch.from_numpy(y).to(self._device),
+            weight=None if weights is None else self._tensor(weights),
+            label_smoothing=self._update.label_smoothing,
+        )
+
+    def _tensor(self, x: Array) -> Tensor:
+        # Shared memory, not a copy; only read-only arrays (memory maps) PyTorch does not take.
+        return torch.from_numpy(x if x.flags.writeable else x.copy()).to(self._device)
+
+
+def _device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise EngineError(
+            "device='cuda' needs an NVIDIA GPU and a CUDA build of PyTorch; this one finds none. "
+            "Use device='auto' or 'cpu'."
+        )
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def _check_weights(weights: Array, classes: int) -> None:
+    if weights.dtype != np.float32 or weights.shape != (classes,):
+        raise InputError(
+            f"Class weights must be float32 of shape ({classes},), "
+            f"got {weights.dtype} {weights.shape}."
+        )

@@ -1,0 +1,1 @@
+"""What can be known of a model and its photos: arrays in, numbers and pictures out."""

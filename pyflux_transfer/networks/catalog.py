@@ -1,0 +1,123 @@
+"""MODELS: one row an architecture, with everything that is known about it before it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from importlib.resources import files
+from typing import Any
+
+from pyflux_transfer.errors import lookup
+from pyflux_transfer.networks.families import alexnet, mobile, resnet, squeezenet, vgg
+from pyflux_transfer.networks.preprocessing import IMAGENET, Preprocessing
+from pyflux_transfer.networks.units import Unit, stages
+from pyflux_transfer.networks.weights.table import WEIGHTS, Weights
+
+Constructor = tuple[str, tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One row: how the network is built, in both worlds, and what is published about it."""
+
+    name: str
+    make: Callable[[], tuple[Unit, ...]]
+    parameters: int
+    metalhead: Constructor | None  # constructor, arguments
+    weights: tuple[Weights, ...] = ()  # the default first
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """The network with its 1000-class classifier."""
+        return self.make()
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What its default weights want."""
+        return self.weights[0].preprocessing if self.weights else IMAGENET
+
+    def tagged(self, tag: str) -> Weights:
+        """Return the published weights of a tag; "imagenet" is the default one."""
+        rows = {row.tag: row for row in self.weights}
+        if tag == "imagenet" and self.weights:
+            return self.weights[0]
+        return lookup(rows, tag, f"weights tag of {self.name}")
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stage names in order; each can be a cut."""
+        return stages(self.units)
+
+    @property
+    def statistics(self) -> int:
+        """Count of BatchNorm statistics."""
+        return sum(unit.statistics for unit in self.units)
+
+
+def _resnet(
+    name: str,
+    depths: tuple[int, ...],
+    parameters: int,
+    metalhead: Constructor,
+    block: str = "bottleneck",
+    groups: int = 1,
+    base: int = 64,
+) -> Architecture:
+    make = partial(resnet.resnet, block, depths, groups, base)
+    return Architecture(name, make, parameters, metalhead, WEIGHTS[name])
+
+
+def _vgg(depth: int, blocks: tuple[int, ...], parameters: int, norm: bool = False) -> Architecture:
+    name = f"vgg{depth}_bn" if norm else f"vgg{depth}"
+    make = partial(vgg.vgg, blocks, norm)
+    metalhead = ("VGG", (depth,), {"batchnorm": norm})
+    return Architecture(name, make, parameters, metalhead, WEIGHTS[name])
+
+
+_18, _34, _50 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 6, 3)
+_101, _152 = (3, 4, 23, 3), (3, 8, 36, 3)
+_A, _B, _D, _E = (1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
+
+_ROWS = (
+    _resnet("resnet18", _18, 11_689_512, ("ResNet", (18,), {}), "basic"),
+    _resnet("resnet34", _34, 21_797_672, ("ResNet", (34,), {}), "basic"),
+    _resnet("resnet50", _50, 25_557_032, ("ResNet", (50,), {})),
+    _resnet("resnet101", _101, 44_549_160, ("ResNet", (101,), {})),
+    _resnet("resnet152", _152, 60_192_808, ("ResNet", (152,), {})),
+    _resnet("wide_resnet50_2", _50, 68_883_240, ("WideResNet", (50,), {}), base=128),
+    _resnet("wide_resnet101_2", _101, 126_886_696, ("WideResNet", (101,), {}), base=128),
+    _resnet("resnext50_32x4d", _50, 25_028_904,
+            ("ResNeXt", (50,), {"cardinality": 32, "base_width": 4}), groups=32, base=4),
+    _resnet("resnext101_32x8d", _101, 88_791_336,
+            ("ResNeXt", (101,), {"cardinality": 32, "base_width": 8}), groups=32, base=8),
+    _vgg(11, _A, 132_863_336),
+    _vgg(13, _B, 133_047_848),
+    _vgg(16, _D, 138_357_544),
+    _vgg(19, _E, 143_667_240),
+    _vgg(11, _A, 132_868_840, norm=True),
+    _vgg(13, _B, 133_053_736, norm=True),
+    _vgg(16, _D, 138_365_992, norm=True),
+    _vgg(19, _E, 143_678_248, norm=True),
+    Architecture("alexnet", alexnet.alexnet, 61_100_840, ("AlexNet", (), {}), WEIGHTS["alexnet"]),
+    Architecture("mobilenet_v2", mobile.mobilenet_v2, 3_504_872, ("MobileNetv2", (), {}),
+                 WEIGHTS["mobilenet_v2"]),
+    Architecture("squeezenet1_1", squeezenet.squeezenet1_1, 1_235_496, ("SqueezeNet", (), {}),
+                 WEIGHTS["squeezenet1_1"]),
+    Architecture("efficientnet_lite0", mobile.efficientnet_lite0, 4_652_008, None,
+                 WEIGHTS["efficientnet_lite0"]),
+)  # fmt: skip
+
+MODELS: dict[str, Architecture] = {row.name: row for row in _ROWS}
+
+
+def architecture(name: str) -> Architecture:
+    """Return the row of an architecture; raise InputError with the nearest name otherwise."""
+    return lookup(MODELS, name, "architecture", see="See: pyflux-transfer models")
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the names of ImageNet's 1000 classes, as torchvision spells them, in their order."""
+    text = files(__package__).joinpath("imagenet_classes.txt").read_text("utf-8")
+    return tuple(text.splitlines())

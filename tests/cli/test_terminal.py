@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pyflux_transfer.cli import terminal as report
+from pyflux_transfer.cli.terminal import Terminal
+from pyflux_transfer.data.dataset import Skipped
+from pyflux_transfer.engines.base import Plan
+from pyflux_transfer.insight.metrics import ClassScore, Evaluation
+from pyflux_transfer.installation.doctor import Check
+from pyflux_transfer.networks.head import Head
+from pyflux_transfer.predict import Prediction
+from pyflux_transfer.training.callbacks import Record
+from pyflux_transfer.training.store import Entry
+from pyflux_transfer.training.train import Run, Stopped
+from tests.engines import fake
+
+
+def console(terminal: bool = False) -> Console:
+    return Console(
+        file=io.StringIO(), force_terminal=terminal, width=100 if terminal else None,
+        highlight=False, markup=False, emoji=False,
+    )  # fmt: skip
+
+
+def text(out: Console) -> str:
+    assert isinstance(out.file, io.StringIO)
+    return out.file.getvalue()
+
+
+def record(epoch: int, accuracy: float | None = 0.5) -> Record:
+    loss = None if accuracy is None else 0.25
+    return Record(1, epoch, 1.5, loss, accuracy, 1e-3, 0.126)
+
+
+def test_an_epoch_is_a_line() -> None:
+    out = console()
+    Terminal(out).epoch(record(3), 25)
+    Terminal(out).epoch(record(4, None), 25)
+    assert text(out).splitlines() == [
+        "epoch  3/25  loss 1.5000  valid loss 0.2500  accuracy 50.0%  lr 0.001  0.13 s",
+        "epoch  4/25  loss 1.5000  lr 0.001  0.13 s",
+    ]
+
+
+def test_away_from_a_terminal_work_is_one_plain_line() -> None:
+    out = console()
+    with Terminal(out).bar("features", 4) as advance:
+        for _ in range(4):
+            advance(1)
+    assert re.fullmatch(r"features: 4 images in \d+\.\d s \(\d+/s\)\n", text(out))
+
+
+def test_on_a_terminal_work_is_a_bar_with_its_rate_that_leaves_one_line() -> None:
+    out = console(terminal=True)
+    with Terminal(out).bar("features", 4) as advance:
+        advance(2)
+        advance(2)
+    shown = text(out)
+    assert "4/4" in shown
+    assert "━" in shown
+    last = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]|\r", "", shown).splitlines()[-1]
+    assert re.search(r"features: 4 images in \d+\.\d s", last)
+
+
+def test_work_that_fails_leaves_no_line() -> None:
+    out = console()
+    with pytest.raises(ZeroDivisionError), Terminal(out).bar("features", 4):
+        _ = 1 / 0
+    assert text(out) == ""
+
+
+def test_a_long_line_is_not_broken() -> None:
+    out = console()
+    Terminal(out).line("x" * 500 + " [bold]y[/] :smile:")
+    assert text(out) == "x" * 500 + " [bold]y[/] :smile:\n"
+
+
+@pytest.mark.parametrize(
+    ("stopped", "says"),
+    [("finished", "finished"), ("early", "stopped early"), ("interrupted", "interrupted")],
+)
+def test_a_runs_outcome(stopped: Stopped, says: str) -> None:
+    skipped = (Skipped(Path("a.txt"), "not an image"),)
+    run = Run((record(1), record(2, 0.75)), record(2, 0.75), {"trunk": 1.24}, skipped, (), stopped)
+    assert list(report.outcome(run)) == [
+        f"{says}; best epoch 2, validation accuracy 75.0%",
+        "time: trunk 1.2 s",
+        "skipped a.txt: not an image",
+    ]
+
+
+def test_an_outcome_without_validation() -> None:
+    run = Run((record(1, None),), record(1, None), {}, (), (), "finished")
+    assert next(report.outcome(run)) == "finished; best epoch 1"
+
+
+def test_a_summary_has_a_row_a_unit_and_the_counts() -> None:
+    network = fake.build(Plan(fake.TINY, Head(3), seed=0))
+    network.cut_at(2)
+    out = console()
+    report.summary(network, 8, out)
+    rows = [line for line in text(out).splitlines() if re.match(r"\d", line)]
+    assert len(rows) == len(network.units) + 1
+    conv3 = rows[2].replace("|", " ").replace("│", " ").split()
+    assert conv3[:7] == ["2", "stage2", "conv3", "conv", "12×8×8", "16×8×8", "208"]
+    assert conv3[-1] == "yes"
+    assert "yes" not in rows[1]
+    assert "yes" not in rows[3]  # pooling trains nothing
+    assert rows[-1].startswith("419 parameters, 259 of them trained from the cut at 2; 40 Batch")
+
+
+def evaluation(classes: int) -> Evaluation:
+    scores = tuple(ClassScore(f"class{i}", 0.5, 0.25, 1 / 3, 7) for i in range(classes))
+    matrix = tuple(tuple(9 * (i == j) for j in range(classes)) for i in range(classes))
+    return Evaluation(7 * classes, 0.5, 0.25, 1.23456, 0.0625, scores, matrix)
+
+
+def test_an_evaluation_shows_classes_and_confusion() -> None:
+    out = console()
+    report.evaluation(evaluation(3), out)
+    shown = text(out)
+    assert shown.startswith("21 images  accuracy 50.0%  balanced accuracy 25.0%  log loss 1.2346")
+    assert re.search(r"class1\D+0\.500\D+0\.250\D+0\.333\D+7", shown)
+    assert "confusion" in shown
+    assert shown.count("·") == 6
+
+
+def test_the_confusion_of_many_classes_is_left_out() -> None:
+    out = console()
+    report.evaluation(evaluation(21), out)
+    assert "confusion" not in text(out)
+    assert "class20" in text(out)
+
+
+def test_predictions_are_rows_whole_whatever_their_length() -> None:
+    out = console()
+    name = "photos/" + "long/" * 60 + "a.jpg"
+    report.predictions([Prediction(name, "ants", 0.75, (("ants", 0.75), ("bees", 0.25)))], out)
+    assert name in text(out)
+    assert "bees 25.0%" in text(out)
+
+
+def test_tables_fit_a_terminal() -> None:
+    out = console(terminal=True)
+    report.models(out)
+    report.cache([Entry("0123456789abcdef" * 2, (512, 7, 7), 1000, 2**20, 0.0)], "/cache", out)
+    plain = re.sub(r"\x1b\[[^m]*m", "", text(out))
+    assert max(len(line) for line in plain.splitlines()) <= 100
+
+
+def test_the_cache_is_listed() -> None:
+    out = console()
+    report.cache([Entry("abc", (512,), 1000, 3 * 2**20, 86_400.0)], "/cache", out)
+    assert re.search(r"abc\W+512\W+1000\W+3\.0 MiB\W+1970-01-0", text(out))
+    assert "3.0 MiB in /cache" in text(out)
+
+
+def test_checks_have_their_remedies() -> None:
+    out = console()
+    report.checks([Check("torch", True, "2.0"), Check("julia", False, "[none]", "install")], out)
+    shown = text(out)
+    assert re.search(r"✓\W+torch\W+2\.0", shown)
+    assert re.search(r"✗\W+julia\W+\[none\]", shown)
+    assert "→ install" in shown
