@@ -18,11 +18,11 @@ from pyflux_transfer import bundle as bundles
 from pyflux_transfer import engines, predict
 from pyflux_transfer._version import __version__
 from pyflux_transfer.bundle import Bundle
-from pyflux_transfer.data import source as sources
 from pyflux_transfer.data.batches import batches
 from pyflux_transfer.data.dataset import Sample, Skipped, Splits
 from pyflux_transfer.data.decode import Source
 from pyflux_transfer.data.preprocess import load as load_image
+from pyflux_transfer.data.source import Reader
 from pyflux_transfer.engines import files
 from pyflux_transfer.engines.base import Network, Plan, Precision
 from pyflux_transfer.errors import ImageError, InputError, WeightsError
@@ -36,7 +36,7 @@ from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.networks.units import Unit, resolve_cut
 from pyflux_transfer.networks.weights.fit import fitted
 from pyflux_transfer.predict import Prediction
-from pyflux_transfer.training import store
+from pyflux_transfer.storage import features_folder
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.features import Cache, Item, extract
 from pyflux_transfer.training.options import Options
@@ -185,7 +185,8 @@ class Classifier:
         self._refuse_imagenet()
         watcher = watcher or Silent()
         watcher.line(self.engine)
-        training, validation = sources.divided(data, valid, self.classes, options, watcher)
+        reader = Reader(options.workers, options.max_pixels, watcher.bar)
+        training, validation = reader.divided(data, valid, self.classes, options.seed)
         watcher.line(
             f"{len(training.samples)} images of {len(self.classes)} classes to train, "
             f"{len(validation.samples) if validation else 0} to validate"
@@ -248,7 +249,7 @@ class Classifier:
         """
         self._refuse_imagenet()
         options, watcher = Options(batch_size=batch_size), watcher or Silent()
-        *_, dataset = sources.parts(sources.read(data, self.classes, options, watcher))
+        *_, dataset = Reader(options.workers, bar=watcher.bar).read(data, self.classes).parts
         for item in dataset.skipped:
             watcher.line(f"skipped {item.path}: {item.reason}")
         read = partial(_load, preprocessing=self.preprocessing)
@@ -270,8 +271,8 @@ class Classifier:
     ) -> tuple[Array, list[str], list[str]]:
         """Return what the units before `cut` make of all images (N, …), their labels and paths."""
         options, watcher = Options(), watcher or Silent()
-        splits = sources.read(data, None, options, watcher)
-        samples = [sample for part in sources.parts(splits) for sample in part.samples]
+        splits = Reader(options.workers, bar=watcher.bar).read(data)
+        samples = [sample for part in splits.parts for sample in part.samples]
         cut_before = self.network.cut
         self.network.cut_at(resolve_cut(self.units, cut))
         try:
@@ -406,4 +407,4 @@ def _cache(given: bool | Cache) -> Cache:
     """Return where features are kept: the user's cache folder for True, nowhere for False."""
     if isinstance(given, Cache):
         return given
-    return Cache(store.features_folder() if given else None)
+    return Cache(features_folder() if given else None)

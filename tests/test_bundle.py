@@ -136,7 +136,7 @@ def test_a_save_that_fails_leaves_the_old_bundle_whole(
 FULL_DISK = """
     import resource, sys
     from tests.engines import fake
-    from tests.test_checkpoint import bundle
+    from tests.test_bundle import bundle
     from pyflux_transfer import bundle as checkpoint
     from pyflux_transfer.networks.catalog import MODELS
     from pyflux_transfer.errors import StorageError

@@ -18,9 +18,10 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete all of it.")] = False,
 ) -> None:
     """List the feature cache, or clear it."""
+    from pyflux_transfer.storage import features_folder
     from pyflux_transfer.training import store
 
-    folder = store.features_folder()
+    folder = features_folder()
     if clear:
         print(f"freed {store.clear(folder) / 2**20:,.1f} MiB in {folder}")
     else:

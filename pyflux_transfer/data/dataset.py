@@ -58,6 +58,11 @@ class Splits:
     valid: Dataset | None = None
     test: Dataset | None = None
 
+    @property
+    def parts(self) -> list[Dataset]:
+        """Training, validation and test images, as far as there are any."""
+        return [part for part in (self.train, self.valid, self.test) if part is not None]
+
 
 def scan(
     source: str | Path,

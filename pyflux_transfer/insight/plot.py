@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyflux_transfer.errors import InputError, StorageError
-from pyflux_transfer.training.callbacks import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from pyflux_transfer.training.callbacks import Record
 
 
 def drawable(path: Path) -> None:

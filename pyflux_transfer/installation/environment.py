@@ -77,7 +77,7 @@ def register(julia: Julia, file: Path | None = None) -> Path:
 
 def julia_package() -> Path:
     """Return the folder of the Julia package: beside this one, in a wheel inside it."""
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     for folder in (here / "julia", here.parent / "julia"):
         if (folder / "Project.toml").is_file():
             return folder

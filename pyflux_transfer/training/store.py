@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -21,19 +21,13 @@ from typing import BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
+from pyflux_transfer.data import readable
 from pyflux_transfer.errors import StorageError
 from pyflux_transfer.networks.tensors import Array, Shape
-from pyflux_transfer.storage import cache_folder
 
 KEY_BYTES = 32
 DISK_BYTES = 10 * 2**30
 _META, _ROWS, _KEYS = "meta.json", "rows.f32", "keys.bin"
-_READABLE = "readable.bin"
-
-
-def features_folder() -> Path:
-    """Return where stores are kept between runs, in the user's cache folder."""
-    return cache_folder() / "features"
 
 
 class Store:
@@ -177,7 +171,7 @@ def make_room(folder: Path, needed_bytes: int, limit_bytes: int, keep: str = "")
 
 def clear(folder: Path) -> int:
     """Delete all stores that nobody is writing; return the bytes freed."""
-    (folder / _READABLE).unlink(missing_ok=True)
+    readable.forget(folder)
     return sum(entry.size_bytes for entry in entries(folder) if _delete(folder / entry.name))
 
 
@@ -193,18 +187,3 @@ def _delete(folder: Path) -> bool:
     except (Timeout, OSError):
         return False
     return True
-
-
-def readable(folder: Path) -> set[str]:
-    """Return the content digests of images that were seen to decode."""
-    return {key.hex() for key in _split(_content(folder / _READABLE))}
-
-
-def remember_readable(folder: Path, digests: Collection[str]) -> None:
-    """Add content digests of images that were seen to decode; losing this file costs only time."""
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / _READABLE).open("ab") as file:
-            if rest := file.tell() % KEY_BYTES:  # a full disk has cut the last one short
-                file.truncate(file.tell() - rest)
-            file.write(b"".join(bytes.fromhex(digest) for digest in digests))

@@ -88,7 +88,7 @@ def bundle(place: Path, folder: Path) -> Path:
 
 def process(*words: object, **options: Any) -> subprocess.Popen[str]:
     """Start the command line as a process of its own, the NumPy engine among its engines."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.fake_cli", *map(str, words)]
     return subprocess.Popen(

@@ -12,6 +12,7 @@ from pyflux_transfer.cli.terminal import Terminal
 from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.engines.base import Plan
 from pyflux_transfer.insight.metrics import ClassScore, Evaluation
+from pyflux_transfer.insight.summary import summary
 from pyflux_transfer.installation.doctor import Check
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.predict import Prediction
@@ -88,7 +89,7 @@ def test_a_long_line_is_not_broken() -> None:
 def test_a_runs_outcome(stopped: Stopped, says: str) -> None:
     skipped = (Skipped(Path("a.txt"), "not an image"),)
     run = Run((record(1), record(2, 0.75)), record(2, 0.75), {"trunk": 1.24}, skipped, (), stopped)
-    assert list(report.outcome(run)) == [
+    assert list(run.outcome()) == [
         f"{says}; best epoch 2, validation accuracy 75.0%",
         "time: trunk 1.2 s",
         "skipped a.txt: not an image",
@@ -97,14 +98,14 @@ def test_a_runs_outcome(stopped: Stopped, says: str) -> None:
 
 def test_an_outcome_without_validation() -> None:
     run = Run((record(1, None),), record(1, None), {}, (), (), "finished")
-    assert next(report.outcome(run)) == "finished; best epoch 1"
+    assert next(run.outcome()) == "finished; best epoch 1"
 
 
 def test_a_summary_has_a_row_a_unit_and_the_counts() -> None:
     network = fake.build(Plan(fake.TINY, Head(3), seed=0))
     network.cut_at(2)
     out = console()
-    report.summary(network, 8, out)
+    summary(network, 8, out)
     rows = [line for line in text(out).splitlines() if re.match(r"\d", line)]
     assert len(rows) == len(network.units) + 1
     conv3 = rows[2].replace("|", " ").replace("│", " ").split()

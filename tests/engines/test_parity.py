@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pyflux_transfer.engines.base import Plan
-from pyflux_transfer.engines.flux.network import network as flux
+from pyflux_transfer.engines.flux import network as flux
 from pyflux_transfer.networks.catalog import MODELS, architecture
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.units import resolve_cut

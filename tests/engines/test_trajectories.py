@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pyflux_transfer.engines.base import Plan, Update
-from pyflux_transfer.engines.flux.network import network as flux
+from pyflux_transfer.engines.flux import network as flux
 from pyflux_transfer.networks.catalog import architecture
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.units import resolve_cut, tensors

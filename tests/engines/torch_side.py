@@ -111,7 +111,7 @@ def evaluate(network: Network, images: Array, cuts: list[int]) -> Arrays:
 
 
 def parity(name: str, shape: list[int], cuts: list[int]) -> Arrays:
-    from pyflux_transfer.engines.torch.network import network as engine
+    from pyflux_transfer.engines.torch import network as engine
 
     network = engine.build(Plan(architecture(name), seed=None))
     network.load_state(random_state(network.units))
@@ -120,7 +120,7 @@ def parity(name: str, shape: list[int], cuts: list[int]) -> Arrays:
 
 def headed(name: str, head: dict[str, Any], seed: int, shape: list[int]) -> Arrays:
     """Logits of a random start behind a head."""
-    from pyflux_transfer.engines.torch.network import network as engine
+    from pyflux_transfer.engines.torch import network as engine
 
     network = engine.build(Plan(architecture(name), Head(**head), seed=seed))
     return {"logits": network.logits(network.embed(noise(*shape)))}
@@ -128,7 +128,7 @@ def headed(name: str, head: dict[str, Any], seed: int, shape: list[int]) -> Arra
 
 def train(cut: str, optimizer: str, steps: int) -> Arrays:
     """A trajectory on resnet18, and the weights and optimizer state after it."""
-    from pyflux_transfer.engines.torch.network import network as engine
+    from pyflux_transfer.engines.torch import network as engine
 
     network = engine.build(Plan(architecture("resnet18"), Head(3), seed=5))
     losses = trajectory(network, cut, optimizer, steps)
@@ -138,7 +138,7 @@ def train(cut: str, optimizer: str, steps: int) -> Arrays:
 
 def predict(state: str, name: str, classes: int, shape: list[int]) -> Arrays:
     """Logits of weights from a file."""
-    from pyflux_transfer.engines.torch.network import network as engine
+    from pyflux_transfer.engines.torch import network as engine
 
     network = engine.build(Plan(architecture(name), Head(classes), seed=None))
     with np.load(state) as file:

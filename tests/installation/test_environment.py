@@ -107,10 +107,10 @@ def test_torch_came_first(julia: Julia, monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_package_lies_in_the_checkout_or_in_the_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert environment.julia_package() == Path(__file__).parents[1] / "julia"
+    assert environment.julia_package() == Path(__file__).parents[2] / "julia"
     inside = tmp_path / "pyflux_transfer" / "julia"
     inside.mkdir(parents=True)
-    monkeypatch.setattr(environment, "__file__", str(inside.parent / "environment.py"))
+    monkeypatch.setattr(environment, "__file__", str(inside.parent / "a" / "b.py"))
     with pytest.raises(EngineError, match="Install pyflux-transfer again"):
         environment.julia_package()
     (inside / "Project.toml").touch()

@@ -18,7 +18,7 @@ import pytest
 from pyflux_transfer import bundle as checkpoint
 from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.engines.base import Plan
-from pyflux_transfer.engines.flux.network import network as flux
+from pyflux_transfer.engines.flux import network as flux
 from pyflux_transfer.networks.catalog import architecture
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.preprocessing import Preprocessing

@@ -11,7 +11,7 @@ import pytest
 from pyflux_transfer.data.dataset import Dataset
 from pyflux_transfer.data.preprocess import load
 from pyflux_transfer.engines.base import Network, Plan
-from pyflux_transfer.engines.torch.network import network as torch_engine
+from pyflux_transfer.engines.torch import network as torch_engine
 from pyflux_transfer.errors import TrainingError
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.tensors import Array

@@ -228,28 +228,3 @@ def test_a_store_being_written_is_neither_cleared_nor_evicted(tmp_path: Path) ->
         assert [entry.name for entry in store.entries(tmp_path)] == ["a"]
         assert store.clear(tmp_path) == 0
     assert store.clear(tmp_path) == 2 * ONE
-
-
-def test_readable_images_are_remembered(tmp_path: Path) -> None:
-    folder = tmp_path / "features"
-    one, two = "ab" * 32, "cd" * 32
-    store.remember_readable(folder, [one])
-    store.remember_readable(folder, [two])
-    assert store.readable(folder) == {one, two}
-    store.clear(folder)
-    assert store.readable(folder) == set()
-
-
-def test_a_memory_of_readable_images_cut_short_goes_on_whole(tmp_path: Path) -> None:
-    one, two, three = "ab" * 32, "cd" * 32, "ef" * 32
-    store.remember_readable(tmp_path, [one, two])
-    os.truncate(tmp_path / "readable.bin", 50)
-    assert store.readable(tmp_path) == {one}
-    store.remember_readable(tmp_path, [three])
-    assert store.readable(tmp_path) == {one, three}
-
-
-def test_a_folder_that_cannot_be_written_costs_only_the_memory(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    store.remember_readable(tmp_path / "file", ["ab" * 32])
-    assert store.features_folder() == Path(os.environ["PYFLUX_CACHE"]) / "features"

@@ -12,7 +12,7 @@ import pytest
 from pyflux_transfer import bundle as checkpoint
 from pyflux_transfer.data.dataset import Dataset, scan
 from pyflux_transfer.engines.base import Plan
-from pyflux_transfer.engines.torch.network import network as torch_engine
+from pyflux_transfer.engines.torch import network as torch_engine
 from pyflux_transfer.errors import InputError, StorageError, TrainingError
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.tensors import State

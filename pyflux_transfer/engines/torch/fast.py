@@ -1,7 +1,7 @@
 """Evaluation at speed: folded BatchNorm, packed weights, fused activations, bfloat16.
 
 What pays on a CPU, and why, stands at each place. Only evaluation comes here; training runs the
-plain steps of torch_models.py, and tests compare the two.
+plain steps of kinds.py, and tests compare the two.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A `Step` is a convolution or a dense layer with the BatchNorm and the activation behind it. What a
 unit does is written once, over a `Runner` that executes steps: `TrainRunner` here, with autograd,
-and the folded one for evaluation in torch_fast.py.
+and the folded one for evaluation in fast.py.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def test_the_julia_package_is_found_in_an_installed_wheel(tmp_path: Path) -> Non
     """A copy laid out as a wheel has it, imported from elsewhere."""
     import shutil
 
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     shutil.copytree(root / "pyflux_transfer", tmp_path / "pyflux_transfer")
     shutil.copytree(root / "julia", tmp_path / "pyflux_transfer" / "julia")
     done = run(

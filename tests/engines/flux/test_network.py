@@ -10,8 +10,8 @@ import pytest
 
 from pyflux_transfer.engines import pretrained
 from pyflux_transfer.engines.base import Network, Plan, Update
+from pyflux_transfer.engines.flux import network as flux
 from pyflux_transfer.engines.flux.julia import call
-from pyflux_transfer.engines.flux.network import network as flux
 from pyflux_transfer.errors import EngineError, InputError, TrainingError, WeightsError
 from pyflux_transfer.networks.catalog import MODELS, architecture
 from pyflux_transfer.networks.head import Head
@@ -20,7 +20,7 @@ from tests.engines.torch_side import noise
 
 pytestmark = pytest.mark.flux
 
-JULIA_TESTS = Path(__file__).parents[2] / "julia" / "test"
+JULIA_TESTS = Path(__file__).parents[3] / "julia" / "test"
 
 
 class FluxConformance(Conformance):
