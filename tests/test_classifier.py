@@ -74,6 +74,18 @@ def test_loading_takes_the_published_weights(net: pft.Classifier) -> None:
     assert net.engine == "engine: fake (asked for)"
 
 
+def test_published_weights_are_chosen_and_remembered_by_their_tag(
+    net: pft.Classifier, tmp_path: Path
+) -> None:
+    assert net.info == {"weights": "imagenet1k_v1"}
+    assert net.classes[207] == "golden retriever"
+    assert_same(tensors(pft.load("tiny", weights="imagenet1k_v1", engine="fake")), tensors(net))
+    path = net.with_head(CLASSES).save(tmp_path / "m.safetensors")
+    assert pft.load(path, engine="fake").info["weights"] == "imagenet1k_v1"
+    with pytest.raises(InputError, match=r"published tag \(imagenet1k_v1\)"):
+        pft.load("tiny", weights="imagenet1k_v2", engine="fake")
+
+
 def test_a_random_start_depends_on_the_seed() -> None:
     first, again, other = (
         pft.load("tiny", weights=weights, engine="fake", seed=seed)

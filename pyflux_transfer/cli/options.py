@@ -13,7 +13,9 @@ from pyflux_transfer.errors import InputError
 Data = Annotated[Path, typer.Argument(help="Folder with one folder a class, or a CSV.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A saved bundle (.safetensors).")]
 Arch = Annotated[str, typer.Option(help="Architecture (see `models`), or a bundle to go on with.")]
-WeightsOption = Annotated[str, typer.Option(help="imagenet, a file, or none.")]
+WeightsOption = Annotated[
+    str, typer.Option(help="imagenet, a tag (see `models`), a file, or none.")
+]
 BatchSize = Annotated[int, typer.Option(help="Images at once.")]
 EngineOption = Annotated[str, typer.Option(help="auto, flux or torch.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Of the frozen trunk and prediction.")]
