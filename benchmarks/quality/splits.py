@@ -1,4 +1,4 @@
-"""Which photos are learnt from, and which judge: the latter are the same for all sizes and seeds."""
+"""Which photos are learnt from, and which judge: the latter are always the same."""
 
 from __future__ import annotations
 
