@@ -19,7 +19,7 @@ from pyflux_transfer import engines, predict
 from pyflux_transfer._version import __version__
 from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.data.batches import batches
-from pyflux_transfer.data.dataset import Sample, Skipped, Splits
+from pyflux_transfer.data.dataset import Sample, Skipped, Splits, read_sample
 from pyflux_transfer.data.decode import Source
 from pyflux_transfer.data.preprocess import load as load_image
 from pyflux_transfer.data.source import Reader
@@ -400,7 +400,7 @@ def _versions(package: str) -> dict[str, str]:
 
 def _load(item: Sample | Item, preprocessing: Preprocessing) -> Array:
     sample = item.sample if isinstance(item, Item) else item
-    return load_image(sample.path, preprocessing)
+    return read_sample(sample, partial(load_image, preprocessing=preprocessing))
 
 
 def _cache(given: bool | Cache) -> Cache:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import platformdirs
 
@@ -17,3 +18,13 @@ def cache_folder() -> Path:
 def features_folder() -> Path:
     """Return where features are kept between runs, in the user's cache folder."""
     return cache_folder() / "features"
+
+
+def open_appending(path: Path) -> BinaryIO:
+    """Open to read anywhere and append, without a buffer; a symbolic link is not followed.
+
+    Whoever may write into a shared cache folder could else have us write elsewhere.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+    flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)

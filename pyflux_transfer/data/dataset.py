@@ -8,11 +8,14 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pyflux_transfer.data.batches import default_workers, map_ahead
 from pyflux_transfer.data.decode import MAX_PIXELS, decode_picture
 from pyflux_transfer.data.listing import Entry, list_source
 from pyflux_transfer.errors import DataError, ImageError, InputError
+
+Read = TypeVar("Read")
 
 # (title, total) → a context whose value is called with the count of items done since
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -145,6 +148,31 @@ def split(dataset: Dataset, valid: float = 0.2, seed: int = 0) -> tuple[Dataset,
         Dataset(train, dataset.classes, dataset.skipped),
         Dataset(validation, dataset.classes),
     )
+
+
+def read_sample(sample: Sample, read: Callable[[bytes], Read]) -> Read:
+    """Return `read` of the bytes that were scanned.
+
+    A file is read once: what is hashed is what is decoded, so nothing is ever filed under the
+    digest of something else. Raises DataError where the content is no longer the scanned one.
+    """
+    try:
+        data = sample.path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"'{sample.path}' could be read when it was scanned, and cannot now: "
+            f"{error.strerror}. Put it back, or start again without it."
+        ) from error
+    if hashlib.sha256(data).hexdigest() != sample.digest:
+        raise DataError(
+            f"'{sample.path}' has changed since it was scanned. Leave the files alone while they "
+            "are worked on, and start again."
+        )
+    try:
+        return read(data)
+    except ImageError as error:
+        reason = str(error).removeprefix("The image")
+        raise ImageError(f"'{sample.path}'{reason}") from error
 
 
 def duplicates(a: Dataset, b: Dataset) -> list[tuple[Path, Path]]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Collection
 from pathlib import Path
+
+from pyflux_transfer.storage import open_appending
 
 _FILE = "readable.bin"
 _BYTES = 32  # of a digest
@@ -24,9 +27,10 @@ def remember(folder: Path, digests: Collection[str]) -> None:
     """Add content digests of images that were seen to decode; losing this file costs only time."""
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / _FILE).open("ab") as file:
-            if rest := file.tell() % _BYTES:  # a full disk has cut the last one short
-                file.truncate(file.tell() - rest)
+        with open_appending(folder / _FILE) as file:
+            end = file.seek(0, os.SEEK_END)
+            if rest := end % _BYTES:  # a full disk has cut the last one short
+                file.truncate(end - rest)
             file.write(b"".join(bytes.fromhex(digest) for digest in digests))
 
 

@@ -93,6 +93,7 @@ class Network(Protocol):
     engine: str  # "torch", "flux", …
     device: str  # "cpu", "cuda:0 (NVIDIA …)"
     precision: str  # what was chosen: "fp32" or "bf16"
+    arithmetic: str  # what computes: versions, processor; features of two kinds never mix
     concurrency: int  # how many threads may evaluate at a time; everything else is for one
     units: Sequence[Unit]
     cut: int  # units[:cut] are the trunk

@@ -6,11 +6,14 @@ every later command, test and worker process reads. Nothing here starts Julia.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -85,6 +88,21 @@ def julia_package() -> Path:
         f"The Julia package is missing: there is no julia/Project.toml in {here} or beside it. "
         "Install pyflux-transfer again."
     )
+
+
+@cache
+def processor() -> str:
+    """Return what kind of processor this is: its model and a digest of its instruction sets."""
+    try:
+        rows = Path("/proc/cpuinfo").read_text("utf-8").split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    found = {name.strip(): value.strip() for name, _, value in (row.partition(":") for row in rows)}
+    flags = found.get("flags") or found.get("Features") or ""
+    digest = hashlib.sha256(" ".join(sorted(flags.split())).encode()).hexdigest()[:8]
+    names = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
+    kind = " ".join(found[name] for name in names if name in found)
+    return f"{platform.machine()} {kind} {digest}"
 
 
 def cores() -> int:

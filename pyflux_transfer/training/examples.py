@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from pyflux_transfer.data.augment import augmenter
 from pyflux_transfer.data.batches import batches
-from pyflux_transfer.data.dataset import Dataset
+from pyflux_transfer.data.dataset import Dataset, read_sample
 from pyflux_transfer.data.decode import decode
 from pyflux_transfer.data.preprocess import load
 from pyflux_transfer.engines.base import Labels, Network
@@ -139,13 +140,13 @@ class Maker:
             return Cached(features, labels_of(dataset), options)
 
         def read(item: Item, rng: np.random.Generator) -> Array:
-            image = decode(
-                item.sample.path,
+            decoded = partial(
+                decode,
                 max_pixels=options.max_pixels,
                 background=self.preprocessing.background,
                 shorter_side=self.preprocessing.resize,
             )
-            return augment(image, rng)
+            return augment(read_sample(item.sample, decoded), rng)
 
         if not options.views:
             return Live(_plain(dataset), read, self.network, options, self.timer)
@@ -163,7 +164,10 @@ class Maker:
         return Cached(features, labels_of(dataset), options)
 
     def _read(self, item: Item) -> Array:
-        return load(item.sample.path, self.preprocessing, max_pixels=self.options.max_pixels)
+        limit = self.options.max_pixels
+        return read_sample(
+            item.sample, partial(load, preprocessing=self.preprocessing, max_pixels=limit)
+        )
 
     def _extract(
         self, items: Sequence[Item], read: Callable[[Item], Array], title: str

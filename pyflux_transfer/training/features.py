@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,10 +23,12 @@ from pyflux_transfer._version import __version__
 from pyflux_transfer.data.batches import batches
 from pyflux_transfer.data.dataset import Sample
 from pyflux_transfer.engines.base import Network
+from pyflux_transfer.errors import StorageError
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array, Shape
 from pyflux_transfer.training import store as stores
 from pyflux_transfer.training.callbacks import Timer, Watcher
+from pyflux_transfer.training.shelves import Shelves
 from pyflux_transfer.training.store import Store
 
 MEMORY_BYTES = 2**28  # small: the system keeps files that are read again in memory by itself
@@ -98,6 +99,7 @@ def trunk_key(network: Network, preprocessing: Preprocessing) -> str:
         "engine": network.engine,
         "device": network.device.split(":")[0],
         "precision": network.precision,
+        "arithmetic": network.arithmetic,
     }
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -126,41 +128,47 @@ def extract(
         shape = network.trace((1, 3, side, side))[network.cut - 1].output[1:]
     keys = [item.key for item in items]
     with contextlib.ExitStack() as stack:
-        place = _place(stack, cache, network, preprocessing, shape, keys, watcher)
-        store = Store(place, shape)
-        first = {key: i for i, key in enumerate(keys) if key not in store.index}
+        shelves = _shelves(stack, cache, network, preprocessing, shape, keys, watcher)
+        with timer.measure("cache"):
+            bad = shelves.damaged(keys)
+        if bad:
+            watcher.line(f"{title}: {bad} kept rows were damaged and are computed anew")
+        first = {key: i for i, key in enumerate(keys) if key not in shelves}
         missing = [items[i] for i in first.values()]
         kept = len(items) - len(missing)
         if kept:
             watcher.line(f"{title}: {kept} of {len(items)} from the feature cache")
-        if missing:
-            with watcher.bar(title, len(missing)) as advance:
-                labelled = batches(load, missing, batch_size, workers=workers)
-                done = iter(first)
-                for images, _ in timer.waiting("decode", labelled):
-                    with timer.measure("trunk"):
-                        rows = network.embed(images)
-                    with timer.measure("cache"):
-                        store.append([next(done) for _ in rows], rows)
-                    advance(len(rows))
+        try:
+            if missing:
+                with watcher.bar(title, len(missing)) as advance:
+                    labelled = batches(load, missing, batch_size, workers=workers)
+                    done = iter(first)
+                    for images, _ in timer.waiting("decode", labelled):
+                        with timer.measure("trunk"):
+                            rows = network.embed(images)
+                        with timer.measure("cache"):
+                            shelves.append([next(done) for _ in rows], rows)
+                        advance(len(rows))
+        finally:
+            shelves.flush()
         with timer.measure("cache"):
-            return _held(store, keys, cache)
+            return _held(shelves, keys, cache)
 
 
-def _held(store: Store, keys: list[bytes], cache: Cache) -> Features:
+def _held(shelves: Shelves, keys: list[bytes], cache: Cache) -> Features:
     """Hold the rows in memory where they fit, else read them from the file when asked."""
-    if 4 * math.prod(store.shape) * len(keys) > cache.memory_bytes:
+    if 4 * math.prod(shelves.shape) * len(keys) > cache.memory_bytes:
 
         def read(indices: Indices) -> Array:
-            return store.read([keys[i] for i in indices])
+            return shelves.read([keys[i] for i in indices])
 
-        return Features(store.shape, len(keys), read)
-    rows = store.read(keys)
-    store.close()
-    return Features(store.shape, len(keys), lambda indices: rows[np.asarray(indices, np.intp)])
+        return Features(shelves.shape, len(keys), read)
+    rows = shelves.read(keys)
+    shelves.close()
+    return Features(shelves.shape, len(keys), lambda indices: rows[np.asarray(indices, np.intp)])
 
 
-def _place(
+def _shelves(
     stack: contextlib.ExitStack,
     cache: Cache,
     network: Network,
@@ -168,26 +176,26 @@ def _place(
     shape: Shape,
     keys: list[bytes],
     watcher: Watcher,
-) -> Path:
-    """Return the store's folder, locked; a temporary one where none is kept, free, or has room."""
+) -> Shelves:
+    """Return where rows go: the kept store, locked, where it can be had and has room."""
+    shelves = Shelves(shape, watcher)
     if cache.folder is not None:
         name = trunk_key(network, preprocessing)
         try:
             if _has_room(cache.folder, name, cache.disk_bytes, shape, set(keys)):
                 cache.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(stores.lock(cache.folder / name).acquire(timeout=0))
-                return cache.folder / name
+                shelves.kept = Store(cache.folder / name, shape)
         except Timeout:
             watcher.line("the feature cache is in use by another run: features are not kept")
-        except OSError as error:
+        except (OSError, StorageError) as error:
             watcher.line(f"the feature cache cannot be used ({error}): features are not kept")
-    # The open files keep the rows readable after the folder is gone.
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyflux-features-")))
+    return shelves
 
 
 def _has_room(folder: Path, name: str, limit_bytes: int, shape: Shape, keys: set[bytes]) -> bool:
     """Make room for the rows the store lacks, if need be by giving up those of other images."""
-    row = 4 * math.prod(shape) + stores.KEY_BYTES
+    row = 4 * math.prod(shape) + stores.BESIDE_BYTES
     missing = len(keys - stores.stored(folder / name))
     room = partial(stores.make_room, folder, limit_bytes=limit_bytes)
     return room(missing * row, keep=name) or room(len(keys) * row)

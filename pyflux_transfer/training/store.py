@@ -1,19 +1,23 @@
 """Features on disk: fixed-size rows by key, kept between runs within a size limit.
 
 A store is a folder: `meta.json` (the row's shape; its time is that of the last use), `rows.f32`
-(rows one after another) and `keys.bin` (their 32-byte keys in the same order). Both only grow,
-rows before keys, so a crash leaves at most rows without a key, which the next opening cuts off.
+(rows one after another), `sums.bin` (CRC-32 of each key and row) and `keys.bin` (their 32-byte
+keys), in the same order. All only grow. Rows are on the disk before their keys, so a crash leaves
+at most rows without a key, which the next opening cuts off.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
 import shutil
+import time
 import weakref
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -24,10 +28,13 @@ from filelock import FileLock, Timeout
 from pyflux_transfer.data import readable
 from pyflux_transfer.errors import StorageError
 from pyflux_transfer.networks.tensors import Array, Shape
+from pyflux_transfer.storage import open_appending
 
-KEY_BYTES = 32
+KEY_BYTES, SUM_BYTES = 32, 4
+BESIDE_BYTES = KEY_BYTES + SUM_BYTES  # what a row takes beside its numbers
 DISK_BYTES = 10 * 2**30
-_META, _ROWS, _KEYS = "meta.json", "rows.f32", "keys.bin"
+SYNC_BYTES, SYNC_S = 2**26, 2.0  # rows may wait so long for their keys, and be lost in a crash
+_META, _ROWS, _SUMS, _KEYS = "meta.json", "rows.f32", "sums.bin", "keys.bin"
 
 
 class Store:
@@ -36,13 +43,18 @@ class Store:
     def __init__(self, folder: Path, shape: Shape) -> None:
         self.shape = shape
         self._row_bytes = 4 * math.prod(shape)
+        self._waiting: list[tuple[bytes, bytes]] = []  # keys and sums of rows not on the disk yet
+        self._flushed = time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            _refuse_links(folder, folder / _META)
             (folder / _META).write_text(json.dumps({"shape": shape}), "utf-8")
-            self._rows = _open(folder / _ROWS)
-            self._keys = _open(folder / _KEYS)
-            self.close = weakref.finalize(self, _close, self._rows, self._keys)
-            self.index = self._recover()
+            with contextlib.ExitStack() as opened:
+                files = [_open(opened, folder / name) for name in (_ROWS, _SUMS, _KEYS)]
+                self._rows, self._sums, self._keys = files
+                self.index = self._recover()
+                opened.pop_all()
+            self._closer = weakref.finalize(self, _close, *files)
         except OSError as error:
             raise StorageError(
                 f"Cannot use the feature cache in {folder}: {error}. "
@@ -50,24 +62,71 @@ class Store:
             ) from error
 
     def _recover(self) -> dict[bytes, int]:
-        """Read the keys, and cut both files to the rows that are whole."""
+        """Read the keys, and cut the files to the rows that are whole."""
         keys = _split(self._keys.read())
-        count = min(len(keys), self._rows.seek(0, os.SEEK_END) // self._row_bytes)
+        count = min(
+            len(keys),
+            self._rows.seek(0, os.SEEK_END) // self._row_bytes,
+            self._sums.seek(0, os.SEEK_END) // SUM_BYTES,
+        )
         self._rows.truncate(count * self._row_bytes)
+        self._sums.truncate(count * SUM_BYTES)
         self._keys.truncate(count * KEY_BYTES)
+        self._count = count  # rows whose keys are in the file
         return {key: i for i, key in enumerate(keys[:count])}
 
     def append(self, keys: Sequence[bytes], rows: Array) -> None:
         """Add rows; a full disk raises StorageError and loses none that were there."""
+        rows = np.ascontiguousarray(rows, np.float32)
+        first = self._written
         try:
-            _write(self._rows, np.ascontiguousarray(rows).data.cast("B"))
+            _write(self._rows, rows.data.cast("B"))
+        except OSError as error:
+            raise _full(error) from error
+        self._waiting += [(key, _sum(key, row)) for key, row in zip(keys, rows, strict=True)]
+        self.index.update({key: first + i for i, key in enumerate(keys)})
+        waited = time.monotonic() - self._flushed
+        if waited >= SYNC_S or len(self._waiting) * self._row_bytes >= SYNC_BYTES:
+            self.flush()
+
+    @property
+    def _written(self) -> int:
+        """Count the rows in the file; what a full disk has cut short is cut off."""
+        count = os.fstat(self._rows.fileno()).st_size // self._row_bytes
+        self._rows.truncate(count * self._row_bytes)
+        return count
+
+    def flush(self) -> None:
+        """Bring rows to the disk, then their sums and keys; a full disk raises StorageError."""
+        if not self._waiting:
+            return
+        keys, sums = zip(*self._waiting, strict=True)
+        try:
+            os.fsync(self._rows.fileno())
+            self._sums.truncate(self._count * SUM_BYTES)  # an earlier try may have failed midway
+            self._keys.truncate(self._count * KEY_BYTES)
+            _write(self._sums, memoryview(b"".join(sums)))
             _write(self._keys, memoryview(b"".join(keys)))
         except OSError as error:
-            raise StorageError(
-                f"Cannot write to the feature cache: {error}. Free some space "
-                "(pyflux-transfer cache --clear), or pass cache=False (--no-cache)."
-            ) from error
-        self.index.update({key: len(self.index) + i for i, key in enumerate(keys)})
+            raise _full(error) from error
+        self._count += len(self._waiting)
+        self._waiting.clear()
+        self._flushed = time.monotonic()
+
+    def damaged(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Forget the rows whose sum does not fit and return their keys; they can be added anew."""
+        bad = [key for key in keys if not self._whole(key)]
+        for key in bad:
+            del self.index[key]
+        return bad
+
+    def _whole(self, key: bytes) -> bool:
+        place = self.index[key]
+        row = np.empty(self.shape, np.float32)
+        self._rows.seek(place * self._row_bytes)
+        count = self._rows.readinto(row.data.cast("B"))  # type: ignore[attr-defined]
+        self._sums.seek(place * SUM_BYTES)
+        return count == self._row_bytes and self._sums.read(SUM_BYTES) == _sum(key, row)
 
     def read(self, keys: Sequence[bytes]) -> Array:
         """Return the rows of the keys (N, *shape).
@@ -84,10 +143,34 @@ class Store:
                 )
         return out
 
+    def close(self) -> None:
+        """Write what waits and close the files; where that fails, rows without a key are lost."""
+        with contextlib.suppress(StorageError):
+            self.flush()
+        self._closer()
 
-def _open(path: Path) -> BinaryIO:
-    """Open to read anywhere and append, without a buffer; the position is at the start."""
-    file = path.open("a+b", buffering=0)
+
+def _full(error: OSError) -> StorageError:
+    return StorageError(
+        f"Cannot write to the feature cache: {error}. Free some space "
+        "(pyflux-transfer cache --clear), or pass cache=False (--no-cache)."
+    )
+
+
+def _sum(key: bytes, row: Array) -> bytes:
+    """Return the checksum of a row under its key: a row of another key does not fit either."""
+    return zlib.crc32(row.data.cast("B"), zlib.crc32(key)).to_bytes(SUM_BYTES, "little")
+
+
+def _refuse_links(*paths: Path) -> None:
+    """Refuse what would have us write elsewhere, in a cache folder that others can write to."""
+    for path in paths:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, f"{path} is a symbolic link")
+
+
+def _open(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
+    file = stack.enter_context(open_appending(path))
     file.seek(0)
     return file
 
@@ -138,8 +221,8 @@ def entries(folder: Path) -> list[Entry]:
     found = []
     for meta in folder.glob(f"*/{_META}"):
         with contextlib.suppress(FileNotFoundError):  # deleted by another process meanwhile
-            sizes = [meta.with_name(name).stat().st_size for name in (_ROWS, _KEYS)]
-            count, used = sizes[1] // KEY_BYTES, meta.stat().st_mtime
+            sizes = [meta.with_name(name).stat().st_size for name in (_ROWS, _SUMS, _KEYS)]
+            count, used = sizes[-1] // KEY_BYTES, meta.stat().st_mtime
             found.append(Entry(meta.parent.name, _shape(meta), count, sum(sizes), used))
     return sorted(found, key=lambda entry: entry.used)
 
@@ -177,7 +260,9 @@ def clear(folder: Path) -> int:
 
 def lock(folder: Path) -> FileLock:
     """Return the lock of a store; whoever appends holds it."""
-    return FileLock(folder.with_suffix(".lock"))
+    place = folder.with_suffix(".lock")
+    _refuse_links(place)
+    return FileLock(place)
 
 
 def _delete(folder: Path) -> bool:

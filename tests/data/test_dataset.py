@@ -18,10 +18,12 @@ from pyflux_transfer.data.dataset import (
     Skipped,
     class_names,
     duplicates,
+    read_sample,
     scan,
     split,
 )
-from pyflux_transfer.errors import DataError, InputError
+from pyflux_transfer.data.decode import decode
+from pyflux_transfer.errors import DataError, ImageError, InputError
 from tests.data.pictures import encoded, picture
 
 Photos = Callable[..., Path]
@@ -273,3 +275,21 @@ def test_class_names_open_no_image(photos: Photos) -> None:
     assert class_names(folder) == ("ants", "bees")
     with pytest.raises(DataError, match="one class only"):
         class_names(photos("other", ants=2))
+
+
+def test_a_file_that_changed_since_the_scan_is_refused_by_its_name(photos: Photos) -> None:
+    sample = scan(photos(blue=2, red=2)).train.samples[0]
+    whole = sample.path.read_bytes()
+    assert read_sample(sample, len) == len(whole)
+    sample.path.write_bytes(whole + b" ")
+    with pytest.raises(DataError, match=rf"{sample.path}' has changed since it was scanned"):
+        read_sample(sample, len)
+    sample.path.unlink()
+    with pytest.raises(DataError, match=r"cannot now: No such file.*Put it back"):
+        read_sample(sample, len)
+
+
+def test_a_sample_that_does_not_decode_is_named(photos: Photos) -> None:
+    sample = scan(photos(blue=2, red=2)).train.samples[0]
+    with pytest.raises(ImageError, match=rf"'{sample.path}' cannot be read: .*limit of 1\b"):
+        read_sample(sample, lambda data: decode(data, max_pixels=1))

@@ -73,6 +73,7 @@ class FakeNetwork:
     engine = "fake"
     device = "cpu"
     precision = "fp32"
+    arithmetic = "numpy"
     concurrency = 1
 
     def __init__(self, plan: Plan) -> None:
@@ -170,6 +171,10 @@ class FakeNetwork:
         pass
 
     def _run(self, x: Array, start: int, stop: int) -> Array:
+        # One by one: BLAS has other kernels for other counts of rows.
+        return np.concatenate([self._image(x[i : i + 1], start, stop) for i in range(len(x))])
+
+    def _image(self, x: Array, start: int, stop: int) -> Array:
         for unit in self.units[start:stop]:
             x, _ = self._unit(unit, x, None, {})
         return x

@@ -12,8 +12,9 @@ import pytest
 
 from pyflux_transfer.data.dataset import Dataset, Sample
 from pyflux_transfer.data.preprocess import load
+from pyflux_transfer.errors import StorageError
 from pyflux_transfer.networks.tensors import Array
-from pyflux_transfer.training import store
+from pyflux_transfer.training import shelves, store
 from pyflux_transfer.training.callbacks import Timer
 from pyflux_transfer.training.features import Cache, Features, Item, extract, fingerprint, trunk_key
 from tests.engines import fake
@@ -187,7 +188,7 @@ def test_changed_weights_are_not_answered_from_the_cache(items: list[Item], tmp_
 
 
 def row_bytes(net: CountingNetwork) -> int:
-    return 4 * 8 * 8 * {"stem": 3, "stage1": 8}[net.units[net.cut].stage] + store.KEY_BYTES
+    return 4 * 8 * 8 * {"stem": 3, "stage1": 8}[net.units[net.cut].stage] + store.BESIDE_BYTES
 
 
 def test_what_does_not_fit_on_the_disk_is_not_kept(items: list[Item], tmp_path: Path) -> None:
@@ -284,6 +285,64 @@ def test_a_cache_folder_that_cannot_be_written_stops_nothing(
     found = get(network(), items, Cache(tmp_path / "file" / "kept"), watcher=notes)
     assert found.count == len(items)
     assert "features are not kept" in notes.lines[0]
+
+
+def test_damaged_rows_are_computed_anew_and_this_is_said(items: list[Item], tmp_path: Path) -> None:
+    cache, net, notes = Cache(tmp_path / "kept"), network(), Notes()
+    first = everything(get(net, items, cache))
+    rows_file = tmp_path / "kept" / trunk_key(net, PLAIN) / "rows.f32"
+    whole = rows_file.read_bytes()
+    rows_file.write_bytes(bytes(len(whole) // 2) + whole[len(whole) // 2 :])
+    found = get(net, items, cache, watcher=notes)
+    np.testing.assert_array_equal(everything(found), first)
+    assert "kept rows were damaged and are computed anew" in notes.lines[0]
+    again = network()
+    np.testing.assert_array_equal(everything(get(again, items, cache)), first)
+    assert again.embedded.total() == 0
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 2**30])
+def test_a_disk_that_fills_up_meanwhile_stops_nothing(
+    items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
+) -> None:
+    """What was kept so far stays, the rest is kept for this run."""
+    real, calls = store._write, 0
+
+    def write(file: Any, data: memoryview) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            real(file, data[:7])
+            raise OSError(28, "No space left on device")
+        real(file, data)
+
+    cache, notes = Cache(tmp_path / "kept", memory_bytes), Notes()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_write", write)
+        found = get(network(), items, cache, watcher=notes)
+    np.testing.assert_array_equal(everything(found), everything(get(network(), items)))
+    assert any("No space left on device): features are not kept" in line for line in notes.lines)
+    second = network()
+    get(second, items, cache)
+    assert second.embedded.total() == len(items) - 4
+
+
+def test_a_temporary_folder_that_cannot_be_written_is_told_with_a_remedy(
+    items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(shelves.tempfile, "TemporaryDirectory", refuse)
+    with pytest.raises(StorageError, match=r"Permission denied.*set TMPDIR"):
+        get(network(), items)
+
+
+def test_other_arithmetic_is_another_store() -> None:
+    one, other = network(), network()
+    assert trunk_key(one, PLAIN) == trunk_key(other, PLAIN)
+    other.arithmetic = "numpy on another processor"
+    assert trunk_key(one, PLAIN) != trunk_key(other, PLAIN)
 
 
 def test_labels_are_the_samples(tmp_path: Path) -> None:

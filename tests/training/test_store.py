@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from pyflux_transfer.errors import StorageError
 from pyflux_transfer.networks.tensors import Array, Shape
 from pyflux_transfer.training import store
-from pyflux_transfer.training.store import KEY_BYTES, Store
+from pyflux_transfer.training.store import BESIDE_BYTES, KEY_BYTES, Store
 
 SHAPE: Shape = (2, 3)
 ROW_BYTES = 4 * 6
@@ -27,9 +28,14 @@ def rows(*numbers: int) -> Array:
     return np.stack([np.full(SHAPE, number, np.float32) for number in numbers])
 
 
+def appended(one: Store, *numbers: int) -> None:
+    one.append([key(n) for n in numbers], rows(*numbers))
+    one.flush()
+
+
 def filled(folder: Path, *numbers: int) -> Path:
     one = Store(folder, SHAPE)
-    one.append([key(n) for n in numbers], rows(*numbers))
+    appended(one, *numbers)
     one.close()
     return folder
 
@@ -95,6 +101,7 @@ def test_a_process_killed_while_writing_leaves_whole_rows(tmp_path: Path) -> Non
             store.append(keys, np.repeat(np.arange(i, i + 7, dtype=np.float32)[:, None], 1000, 1))
             i += 7
             if i == 70:
+                store.flush()
                 print("going", flush=True)
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
@@ -128,7 +135,7 @@ def test_a_full_disk_is_told_and_loses_no_earlier_row(
     with monkeypatch.context() as patch:
         patch.setattr(store, "_write", write)
         with pytest.raises(StorageError, match=r"No space left on device.*cache --clear"):
-            again.append([key(3), key(4), key(5)], rows(3, 4, 5))
+            appended(again, 3, 4, 5)
     again.close()
     after = Store(folder, SHAPE)
     assert {key(1), key(2)} <= set(after.index) <= {key(1), key(2), key(3), key(4), key(5)}
@@ -151,6 +158,76 @@ def test_a_store_that_was_cut_meanwhile_is_told(tmp_path: Path) -> None:
     one.close()
 
 
+def test_a_flush_that_failed_midway_is_made_good_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Store(tmp_path / "s", SHAPE)
+    one.append([key(1), key(2)], rows(1, 2))
+    real = store._write
+
+    def write(file: object, data: memoryview) -> None:
+        real(file, data[:5])  # type: ignore[arg-type]
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_write", write)
+        with pytest.raises(StorageError):
+            one.flush()
+    one.close()
+    again = Store(tmp_path / "s", SHAPE)
+    assert again.damaged([key(1), key(2)]) == []
+    np.testing.assert_array_equal(again.read([key(2), key(1)]), rows(2, 1))
+    again.close()
+
+
+def zeroed(folder: Path) -> None:
+    (folder / "rows.f32").write_bytes(bytes(3 * ROW_BYTES))
+
+
+def rotated(folder: Path) -> None:
+    keys = (folder / "keys.bin").read_bytes()
+    (folder / "keys.bin").write_bytes(keys[KEY_BYTES:] + keys[:KEY_BYTES])
+
+
+@pytest.mark.parametrize("harm", [zeroed, rotated])
+def test_damaged_rows_are_known_forgotten_and_added_anew(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    folder = filled(tmp_path / "s", 1, 2, 3)
+    harm(folder)
+    one = Store(folder, SHAPE)
+    assert set(one.damaged(list(one.index))) == {key(1), key(2), key(3)}
+    assert one.index == {}
+    one.append([key(2)], rows(2))
+    one.close()
+    again = Store(folder, SHAPE)
+    assert key(2) not in again.damaged(list(again.index))
+    np.testing.assert_array_equal(again.read([key(2)]), rows(2))
+    again.close()
+
+
+@pytest.mark.parametrize("name", ["rows.f32", "sums.bin", "keys.bin", "meta.json", ""])
+def test_a_symbolic_link_is_not_written_through(tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim"
+    folder = tmp_path / "s"
+    if name:
+        folder.mkdir()
+        victim.write_text("precious")
+        (folder / name).symlink_to(victim)
+    else:
+        victim.mkdir()
+        folder.symlink_to(victim)
+    with pytest.raises(StorageError, match="Cannot use the feature cache"):
+        Store(folder, SHAPE)
+    assert victim.read_text() == "precious" if name else not list(victim.iterdir())
+
+
+def test_a_lock_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic link"):
+        store.lock(tmp_path / "s")
+
+
 def test_an_unused_store_closes_its_files(tmp_path: Path) -> None:
     one = Store(tmp_path / "s", SHAPE)
     rows_file = one._rows
@@ -167,7 +244,7 @@ def test_entries_are_listed_the_one_used_longest_ago_first(tmp_path: Path) -> No
     used(tmp_path / "old", 1, 2, at=1000)
     old, new = store.entries(tmp_path)
     assert (old.name, old.shape, old.rows, old.used) == ("old", SHAPE, 2, 1000)
-    assert old.size_bytes == 2 * (ROW_BYTES + KEY_BYTES)
+    assert old.size_bytes == 2 * (ROW_BYTES + BESIDE_BYTES)
     assert new.name == "new"
     Store(tmp_path / "old", SHAPE).close()
     assert [entry.name for entry in store.entries(tmp_path)] == ["new", "old"]
@@ -181,7 +258,7 @@ def test_what_a_crash_has_left_can_be_listed_and_cleared(tmp_path: Path) -> None
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "meta.json").write_text('{"shape": [1]}')
     assert {entry.shape for entry in store.entries(tmp_path)} == {()}
-    assert store.clear(tmp_path) == 2 * (ROW_BYTES + KEY_BYTES)
+    assert store.clear(tmp_path) == 2 * (ROW_BYTES + BESIDE_BYTES)
     assert not (tmp_path / "empty").exists()
 
 
@@ -191,7 +268,7 @@ def test_no_folder_is_no_entries(tmp_path: Path) -> None:
     assert store.stored(tmp_path / "nowhere") == set()
 
 
-ONE = ROW_BYTES + KEY_BYTES
+ONE = ROW_BYTES + BESIDE_BYTES
 
 
 def three(folder: Path) -> None:

@@ -95,6 +95,12 @@ class FluxNetwork:
         if plan.seed is not None:
             self.load_state(random_start(self.units, plan.seed))
 
+    @property
+    def arithmetic(self) -> str:
+        """What decides the last bits: Julia, its packages and BLAS kernels, the processor."""
+        rows = [row.replace("\t", " ") for row in call("report")]
+        return "; ".join([*rows, self.device, environment.processor()])
+
     def trace(self, shape: Shape) -> list[UnitShapes]:
         """Return each unit's shapes for an input of this shape; runs one image of zeros."""
         table = call("trace_network", self._number, (1, *shape[1:]))

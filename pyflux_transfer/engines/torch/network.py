@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -34,6 +35,7 @@ from pyflux_transfer.engines.torch.fast import FastRunner, agrees, has_bf16
 from pyflux_transfer.engines.torch.kinds import TrainRunner, block, forward, parameters
 from pyflux_transfer.engines.torch.optimizer import Optimizer
 from pyflux_transfer.errors import EngineError, InputError
+from pyflux_transfer.installation.environment import processor
 from pyflux_transfer.networks.catalog import Architecture
 from pyflux_transfer.networks.shapes import UnitShapes, trace
 from pyflux_transfer.networks.start import start as random_start
@@ -53,6 +55,11 @@ def artifact(architecture: Architecture) -> None:
 def build(plan: Plan) -> TorchNetwork:
     """Build a network on the plan's device."""
     return TorchNetwork(plan)
+
+
+# What keeps the libraries from using all of a processor.
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_CBWR",
+           "MKL_ENABLE_INSTRUCTIONS")  # fmt: skip
 
 
 class TorchNetwork:
@@ -87,6 +94,20 @@ class TorchNetwork:
     def precision(self) -> str:
         """Precision of evaluation; "auto" is decided once, with the weights at the first use."""
         return "bf16" if self._evaluation.dtype == torch.bfloat16 else "fp32"
+
+    @property
+    def arithmetic(self) -> str:
+        """What decides the last bits: PyTorch, its libraries and limits set for them, processor."""
+        if self._device.type != "cpu":
+            return f"torch {torch.__version__} {self.device}"
+        build = torch.__config__.show().splitlines()
+        libraries = [
+            line.strip(" -")
+            for line in build
+            if re.match(r" *- (Intel|oneDNN|BLAS|.*MKL)", line[:40])
+        ]
+        limits = [f"{name}={os.environ.get(name, '')}" for name in _LIMITS]
+        return "; ".join([f"torch {torch.__version__}", *libraries, *limits, processor()])
 
     @property
     def concurrency(self) -> int:
