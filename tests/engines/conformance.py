@@ -42,6 +42,9 @@ class Conformance:
     # How far the loss of a step may lie from that of evaluation, relative.
     step_to_evaluation = 1e-4
 
+    # How far an image's numbers may lie from those it has alone, of the largest: 0 is to the bit.
+    beside_others = 0.0
+
     @pytest.fixture
     def build(self) -> Build:
         raise NotImplementedError
@@ -72,6 +75,19 @@ class Conformance:
         names = dict.fromkeys(unit.stage for unit in plan.units)
         wanted = list(names)[(len(names) - 1) // 2]
         return next(i for i, unit in enumerate(plan.units) if unit.stage == wanted)
+
+    def test_an_images_numbers_do_not_depend_on_its_neighbours(
+        self, network: Network, images: Array, middle: int
+    ) -> None:
+        for cut in (middle, len(network.units) - 1):
+            network.cut_at(cut)
+            features = network.embed(images)
+            logits = network.logits(features)
+            for some in (slice(0, 1), slice(3, 4), slice(1, 3), slice(2, None)):
+                alone = network.embed(np.ascontiguousarray(images[some]))
+                for one, all_ in ((alone, features), (network.logits(alone), logits)):
+                    far = self.beside_others * np.abs(all_).max()
+                    np.testing.assert_allclose(one, all_[some], rtol=0, atol=far)
 
     def addresses(self, network: Network) -> dict[str, int] | None:  # noqa: ARG002
         """Where each tensor lies in memory, for engines that can tell."""

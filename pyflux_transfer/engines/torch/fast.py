@@ -2,18 +2,32 @@
 
 What pays on a CPU, and why, stands at each place. Only evaluation comes here; training runs the
 plain steps of kinds.py, and tests compare the two.
+
+On a CPU an image's numbers depend on the image and the weights alone. Convolutions see to it in
+same.py; dense layers take row by row on one thread; means are sums in an order of our own; all else
+is computed element by element. On a graphics card the libraries choose kernels by the count of
+images: there an image's numbers differ by up to `CUDA_TOLERANCE` of the largest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from pyflux_transfer.engines.torch.convolution import (
+    Convolution,
+    Geometry,
+    Sides,
+    channels_last,
+    convolution,
+    packed,
+)
 from pyflux_transfer.engines.torch.kinds import (
     ACTIVATIONS,
     Block,
@@ -22,18 +36,22 @@ from pyflux_transfer.engines.torch.kinds import (
     forward,
     same_padding,
 )
-from pyflux_transfer.engines.torch.threads import spread
+from pyflux_transfer.engines.torch.same import keeps_bits, one_by_one
+from pyflux_transfer.engines.torch.threads import alone, spread
 
-Convolution = Callable[[Tensor, Tensor | None], Tensor]
-Sides = tuple[int, int]  # of the two axes of an image
-Case = tuple[Sides, int, int]  # how much a kernel is widened, threads, images: one, or several (2)
+CUDA_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}  # float32 may be TF32 there
 
-# oneDNN's names for activations that it computes while a result is still in the cache.
-_FUSED: dict[str, tuple[str, list[float]]] = {
-    "none": ("none", []),
-    "relu": ("relu", []),
-    "relu6": ("hardtanh", [0.0, 6.0]),
-}
+_KEPT = 64  # inputs that a step stays prepared for: sizes of images, counts, threads
+
+Case = tuple[torch.Size, int]  # shape of the input, threads
+
+
+@dataclass
+class _Ready:
+    """What is prepared of a step: for each case, and one weight for cases of equal layout."""
+
+    cases: dict[Case, Convolution] = field(default_factory=dict)
+    weights: dict[tuple[Sides, bytes], Tensor] = field(default_factory=dict)
 
 
 class FastRunner:
@@ -45,7 +63,7 @@ class FastRunner:
     def __init__(self, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
         self.tensors = tensors
         self.dtype = dtype
-        self._ready: dict[str, dict[Case, Convolution]] = {}
+        self._ready: dict[str, _Ready] = {}
         self._preparing = Lock()
 
     def run(self, blocks: Iterable[Block], x: Tensor) -> Tensor:
@@ -57,7 +75,7 @@ class FastRunner:
         # Channels last is how oneDNN and cuDNN compute fastest, and every step keeps the layout.
         # The conversion to bfloat16 comes first: both at a time take twice as long.
         if x.ndim == 4:
-            x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
+            x = channels_last(x.to(self.dtype))
         return forward(self, blocks, x).float().contiguous()
 
     def forget(self, blocks: Iterable[Block]) -> None:
@@ -69,33 +87,73 @@ class FastRunner:
     def step(self, step: Step, x: Tensor, add: Tensor | None = None) -> Tensor:
         """Run the layer and its norm, add `add`, then the activation."""
         if step.layer.op == "dense":
-            # In float32: logits want all their digits, and at this size memory sets the pace.
-            weight = self.tensors[f"{step.layer.name}.weight"]
-            return ACTIVATIONS[step.activation](F.linear(x.float(), weight, self._bias(step)))
-        wider, padding = _centred(step, x)
-        ready = self._ready.setdefault(step.layer.name, {})
-        case = _case(wider, x)
-        if case not in ready:
+            return self._dense(step, x)
+        ready = self._ready.setdefault(step.layer.name, _Ready())
+        case = x.shape, torch.get_num_threads()
+        convolve = ready.cases.get(case)
+        if convolve is None:
             with self._preparing:  # the other threads wait rather than prepare the same
-                if case not in ready:
-                    ready[case] = self._prepared(step, x.shape, wider, padding)
-        return ready[case](x, add)
+                convolve = ready.cases.get(case)
+                if convolve is None:
+                    convolve = self._prepared(step, x, add is not None, ready)
+                    if len(ready.cases) == _KEPT:
+                        del ready.cases[next(iter(ready.cases))]
+                    ready.cases[case] = convolve
+        return convolve(x, add)
 
     def drop(self, x: Tensor, p: float) -> Tensor:  # noqa: ARG002
         """Leave all values: dropout is for training."""
         return x
 
+    def mean(self, x: Tensor) -> Tensor:
+        """Return the means (N, C, 1, 1) of the images' axes, in float32.
+
+        Half is added to half until one is left: an order of the sum that no library chooses.
+        """
+        rows = x.permute(2, 3, 0, 1).flatten(0, 1)
+        count = len(rows)
+        while len(rows) > 1:
+            half = len(rows) // 2
+            summed = rows[:half].float() + rows[half : 2 * half].float()
+            rows = torch.cat((summed, rows[2 * half :].float())) if len(rows) % 2 else summed
+        return (rows[0].float() / count)[:, :, None, None]
+
+    def _dense(self, step: Step, x: Tensor) -> Tensor:
+        # In float32: logits want all their digits, and at this size memory sets the pace.
+        weight, bias = self.tensors[f"{step.layer.name}.weight"], self._bias(step)
+        layer = partial(F.linear, weight=weight, bias=bias)
+        activation = ACTIVATIONS[step.activation]
+        if x.device.type != "cpu":
+            return activation(layer(x.float()))
+
+        @torch.inference_mode()
+        def rows() -> Tensor:
+            # Copies, since within a batch they are not aligned alike.
+            return torch.cat([activation(layer(row[None].clone())) for row in x.float()])
+
+        return alone(rows)
+
     def _bias(self, step: Step) -> Tensor | None:
         return self.tensors[step.bias] if step.bias else None
 
-    def _prepared(self, step: Step, shape: torch.Size, wider: Sides, padding: Sides) -> Convolution:
+    def _prepared(self, step: Step, x: Tensor, adds: bool, ready: _Ready) -> Convolution:
+        wider, padding = _centred(step, x)
         weight, bias = self._folded(step)
-        groups = shape[1] // weight.shape[1]
         if any(wider):
             weight = F.pad(weight, (wider[1], 0, wider[0], 0))
-        weight = weight.to(self.dtype, memory_format=torch.channels_last)
-        make = _onednn if _packs(weight) else _plain
-        return make(step, shape, weight, bias.to(self.dtype), padding, groups)
+        asked = Geometry(
+            tuple(x.shape), tuple(weight.shape), step.stride, padding, step.activation, adds,
+            self.dtype, x.device.type, torch.get_num_threads(),
+        )  # fmt: skip
+
+        @torch.inference_mode()
+        def prepare(geometry: Geometry) -> Convolution:
+            layout, ours = packed(geometry, weight)
+            return convolution(geometry, ready.weights.setdefault((wider, layout), ours), bias)
+
+        if asked.device != "cpu" or asked == asked.alone or keeps_bits(asked):
+            return prepare(asked)
+        return one_by_one(alone(partial(prepare, asked.alone)))
 
     def _folded(self, step: Step) -> tuple[Tensor, Tensor]:
         """Weight and bias with the BatchNorm multiplied in: one pass over the result saved."""
@@ -109,26 +167,6 @@ class FastRunner:
         gain, shift, mean, var = (self.tensors[f"{step.norm.name}.{leaf}"] for leaf in leaves)
         scale = gain / torch.sqrt(var + step.eps)
         return weight * scale.reshape(-1, 1, 1, 1), (bias - mean) * scale + shift
-
-
-def _case(wider: Sides, x: Tensor) -> Case:
-    """Return what a convolution of `x` is prepared for.
-
-    oneDNN lays a weight out for so many threads, and otherwise for one image than for more. A
-    layout for another case is reordered at every call: ten times as slow in places.
-    """
-    threads = torch.get_num_threads() if _packs(x) else 1
-    return wider, threads, 1 if threads == 1 else min(len(x), 2)
-
-
-def _packs(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu" and _has_onednn()
-
-
-@cache
-def _has_onednn() -> bool:
-    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return available and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
 def _centred(step: Step, x: Tensor) -> tuple[Sides, Sides]:
@@ -145,56 +183,6 @@ def _centred(step: Step, x: Tensor) -> tuple[Sides, Sides]:
     return (bottom - top, right - left), (bottom, right)
 
 
-def _onednn(
-    step: Step, shape: torch.Size, weight: Tensor, bias: Tensor, padding: Sides, groups: int
-) -> Convolution:
-    """Convolve through oneDNN with the weight packed ahead, sum and activation fused.
-
-    These are the operators that torch.compile emits for a frozen network. Packing ahead saves
-    reordering the weights at every call, which at batch 1 costs more than the convolution.
-    """
-    ops = torch.ops.mkldnn
-    stride, dilation = [step.stride] * 2, [1, 1]
-    packed = ops._reorder_convolution_weight(weight, padding, stride, dilation, groups, shape)
-    common = (packed, bias, padding, stride, dilation, groups)
-    attribute, scalars = _FUSED[step.activation]
-    after_sum = None if attribute == "none" else attribute
-
-    def convolve(x: Tensor, add: Tensor | None) -> Tensor:
-        y: Tensor
-        if add is None:
-            y = ops._convolution_pointwise(x, *common, attribute, scalars, "")
-        else:
-            sum_of = ops._convolution_pointwise.binary
-            y = sum_of(x, add, *common, "add", 1.0, after_sum, scalars, "")
-        return y
-
-    return convolve
-
-
-def _plain(
-    step: Step, _: torch.Size, weight: Tensor, bias: Tensor, padding: Sides, groups: int
-) -> Convolution:
-    """Convolve with PyTorch's own operators: graphics cards, and builds without oneDNN."""
-
-    def convolve(x: Tensor, add: Tensor | None) -> Tensor:
-        y = F.conv2d(x, weight, bias, step.stride, padding, groups=groups)
-        return ACTIVATIONS[step.activation](y if add is None else y.add_(add))
-
-    return convolve
-
-
-# --- bfloat16 -----------------------------------------------------------------------------------
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Tell whether the hardware multiplies bfloat16 matrices itself; emulation is slower."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in tests)
-
-
 def agrees(fast: FastRunner, blocks: Iterable[Block], tolerance: float = 0.05) -> bool:
     """Compare probabilities with float32's on a few synthetic images.
 
@@ -205,7 +193,7 @@ def agrees(fast: FastRunner, blocks: Iterable[Block], tolerance: float = 0.05) -
     images = _synthetic(count=4, size=64).to(next(iter(fast.tensors.values())).device)
     with torch.inference_mode():
         exact = forward(TrainRunner(fast.tensors), blocks, images).softmax(1)
-        ours = fast.run(blocks, images).softmax(1)
+        ours = torch.cat([fast.run(blocks, image[None]) for image in images]).softmax(1)
         best = exact.gather(1, ours.argmax(1, keepdim=True)).squeeze(1)
         near = (exact - ours).abs().max() <= tolerance
         return bool(near and (exact.amax(1) - best <= tolerance).all())

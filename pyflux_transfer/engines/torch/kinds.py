@@ -64,6 +64,9 @@ class Runner(Protocol):
     def drop(self, x: Tensor, p: float) -> Tensor:
         """Drop a share `p` of the values, in training."""
 
+    def mean(self, x: Tensor) -> Tensor:
+        """Return the means (N, C, 1, 1) of the images' axes, in float32."""
+
 
 # --- from a unit to its steps -------------------------------------------------------------------
 
@@ -159,11 +162,11 @@ def _maxpool(_: Runner, block: Block, x: Tensor) -> Tensor:
     )
 
 
-def _avgpool(_: Runner, block: Block, x: Tensor) -> Tensor:
+def _avgpool(run: Runner, block: Block, x: Tensor) -> Tensor:
     # In float32 whatever came in: what follows is small, and logits want all their digits.
     size = int(block.unit.options["size"])
     if size == 1:
-        return x.mean((2, 3), keepdim=True, dtype=torch.float32)
+        return run.mean(x)
     return F.adaptive_avg_pool2d(x.float(), size)
 
 
@@ -283,6 +286,10 @@ class TrainRunner:
         kept = self.masks.random(tuple(x.shape), dtype=np.float32) >= p
         mask = torch.from_numpy(kept.astype(np.float32) / np.float32(1 - p))
         return x * mask.to(x.device)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Return the means (N, C, 1, 1) of the images' axes, in float32."""
+        return x.mean((2, 3), keepdim=True, dtype=torch.float32)
 
 
 def parameters(blocks: Sequence[Block]) -> list[str]:

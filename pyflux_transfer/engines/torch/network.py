@@ -31,7 +31,8 @@ from pyflux_transfer.engines.base import (
     tail_stages,
 )
 from pyflux_transfer.engines.torch.allocator import keep_memory
-from pyflux_transfer.engines.torch.fast import FastRunner, agrees, has_bf16
+from pyflux_transfer.engines.torch.convolution import has_bf16
+from pyflux_transfer.engines.torch.fast import FastRunner, agrees
 from pyflux_transfer.engines.torch.kinds import TrainRunner, block, forward, parameters
 from pyflux_transfer.engines.torch.optimizer import Optimizer
 from pyflux_transfer.errors import EngineError, InputError
@@ -121,7 +122,7 @@ class TorchNetwork:
             if self._plan.seed is None:
                 raise EngineError("The network has no weights yet. Call load_state first.")
             for name, value in random_start(self.units, self._plan.seed).items():
-                self._weights[name] = torch.from_numpy(value).to(self._device)
+                self._weights[name] = torch.tensor(value).to(self._device)
             self._mark_trainable()
         return self._weights
 
@@ -232,12 +233,20 @@ class TorchNetwork:
         return self._runner
 
     def _chosen_runner(self) -> FastRunner:
-        wanted = self._plan.precision
-        if wanted != "fp32" and has_bf16(self._device):
-            runner = FastRunner(self.tensors, torch.bfloat16)
-            if wanted == "bf16" or agrees(runner, self._blocks):
-                return runner
-        return FastRunner(self.tensors, torch.float32)
+        half = self._plan.precision
+        if half == "auto":
+            half = "bf16" if self._bf16_agrees() else "fp32"
+        return FastRunner(self.tensors, torch.bfloat16 if half == "bf16" else torch.float32)
+
+    def _bf16_agrees(self) -> bool:
+        """Ask a runner of its own: what it prepares, for small images, goes with it."""
+        tensors = self.tensors
+        try:
+            return has_bf16(self._device) and agrees(
+                FastRunner(tensors, torch.bfloat16), self._blocks
+            )
+        except EngineError:  # a unit that cannot be computed in bfloat16 here
+            return False
 
     @property
     def _training(self) -> Optimizer:

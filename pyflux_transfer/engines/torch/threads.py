@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier, Lock, current_thread, main_thread
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from pyflux_transfer.engines.torch.allocator import memory_is_kept
+
+T = TypeVar("T")
 
 
 def spread(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -31,12 +34,33 @@ def spread(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         # Where few of the threads would have an image, they share each layer after all. Only for
         # the main thread: OpenMP gives each that asks a team of its own, and as soon as there are
         # more threads than processors, none of them spins any more.
-        if images <= max(1, threads // 4) and current_thread() is main_thread():
-            return function(x)
-        parts = torch.split(x, min(chunk(), -(-images // threads)))
-        run = map if threads == 1 else _pool(threads).map
-        done = list(run(function, parts))
+        shared = images <= max(1, threads // 4) and current_thread() is main_thread()
+        if threads == 1 or shared:
+            done = [function(part) for part in torch.split(x, sizes(len(x), 1))]
+        else:
+            parts = torch.split(x, sizes(len(x), threads, images - len(x)))
+            done = list(_pool(threads).map(function, parts))
     return done[0] if len(done) == 1 else torch.cat(done)
+
+
+def sizes(count: int, threads: int, others: int = 0) -> list[int]:
+    """Split `count` images into powers of two, as large as leave every thread the same to do.
+
+    Few different ones: each needs preparing. `others` are images that share the threads.
+    """
+    found: list[int] = []
+    while left := count - sum(found):
+        share = min(chunk(), -(-(left + others) // threads), left)
+        size = 1 << (share.bit_length() - 1)
+        found += [size] * min(left // size, threads)
+    return found
+
+
+def alone(function: Callable[[], T]) -> T:
+    """Return `function()`, computed by one thread without the help of others."""
+    if torch.get_num_threads() == 1:
+        return function()
+    return _pool(1).submit(function).result()
 
 
 def chunk() -> int:
@@ -73,11 +97,12 @@ _under_way = _Images()
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
+    usual = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, "torch", initializer=_alone)
     everyone = Barrier(threads)
     list(pool.map(lambda _: everyone.wait(), range(threads)))  # so that all of them are started
     # The last of them has set the number for threads to come, too.
-    torch.set_num_threads(threads)
+    torch.set_num_threads(usual)
     return pool
 
 

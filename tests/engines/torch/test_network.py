@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pyflux_transfer.engines.base import OPTIMIZERS, Network, Plan, Precision, Update
+from pyflux_transfer.engines.torch import convolution as torch_convolution
 from pyflux_transfer.engines.torch import fast as torch_fast
 from pyflux_transfer.engines.torch.network import TorchNetwork, build
 from pyflux_transfer.errors import EngineError, InputError, TrainingError
@@ -63,7 +64,7 @@ class TestHalf(TorchConformance):
 
     @pytest.fixture
     def plan(self) -> Plan:
-        if not torch_fast.has_bf16(torch.device("cpu")):
+        if not torch_convolution.has_bf16(torch.device("cpu")):
             pytest.skip("this processor has no bfloat16")
         return Plan(
             MODELS["efficientnet_lite0"],
@@ -162,7 +163,7 @@ def test_the_fast_path_equals_the_plain_one(
     name: str, onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With packed weights and, for builds and devices without them, PyTorch's convolutions."""
-    monkeypatch.setattr(torch_fast, "_has_onednn", lambda: onednn)
+    monkeypatch.setattr(torch_convolution, "_has_onednn", lambda: onednn)
     network = build(Plan(MODELS[name], seed=2))
     x = noise(2, 3, 64, 75)  # an even and an odd side: SAME padding differs
     runner = torch_fast.TrainRunner(network.tensors)
@@ -219,7 +220,7 @@ def test_only_units_with_new_weights_are_prepared_again(monkeypatch: pytest.Monk
 
 @pytest.fixture
 def _half() -> None:
-    if not torch_fast.has_bf16(torch.device("cpu")):
+    if not torch_convolution.has_bf16(torch.device("cpu")):
         pytest.skip("this processor has no bfloat16")
 
 

@@ -1,0 +1,148 @@
+"""One convolution of evaluation: what decides its kernel, and the kernel with its weight packed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from pyflux_transfer.engines.torch.kinds import ACTIVATIONS
+
+Convolution = Callable[[Tensor, Tensor | None], Tensor]
+Sides = tuple[int, int]  # of the two axes of an image
+
+# oneDNN's names for activations that it computes while a result is still in the cache.
+_FUSED: dict[str, tuple[str, list[float]]] = {
+    "none": ("none", []),
+    "relu": ("relu", []),
+    "relu6": ("hardtanh", [0.0, 6.0]),
+}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """All that a library may choose a kernel and a layout of the weight by.
+
+    Equal geometries compute equal numbers from equal numbers: it is the same code.
+    """
+
+    x: tuple[int, ...]  # (N, C, H, W)
+    weight: tuple[int, ...]
+    stride: int
+    padding: Sides
+    activation: str
+    adds: bool  # whether another result is added ahead of the activation
+    dtype: torch.dtype
+    device: str
+    threads: int
+
+    @property
+    def alone(self) -> Geometry:
+        """The same for one image on one thread."""
+        return replace(self, x=(1, *self.x[1:]), threads=1)
+
+    @property
+    def groups(self) -> int:
+        """Groups of channels."""
+        return self.x[1] // self.weight[1]
+
+
+def packed(geometry: Geometry, weight: Tensor) -> tuple[bytes, Tensor]:
+    """Return the weight as the kernel wants it, and what tells this layout from others.
+
+    Packing ahead saves reordering the weights at every call, which at batch 1 costs more than the
+    convolution; so does a layout for another size of image, count of images or threads.
+    """
+    weight = weight.to(geometry.dtype, memory_format=torch.channels_last)
+    if not _packs(geometry):
+        return b"", weight
+    done: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+        weight, geometry.padding, [geometry.stride] * 2, [1, 1], geometry.groups, geometry.x
+    )
+    return torch.ops.mkldnn._get_mkldnn_serialized_md(done).numpy().tobytes(), done
+
+
+def convolution(geometry: Geometry, weight: Tensor, bias: Tensor) -> Convolution:
+    """Return what convolves, given a packed weight, with sum and activation fused."""
+    bias = bias.to(geometry.dtype)
+    return (_onednn if _packs(geometry) else _plain)(geometry, weight, bias)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return a copy whose layout and alignment are always the same; kernels may depend on both."""
+    return torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether the hardware multiplies bfloat16 matrices itself; emulation is slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return _has_onednn() and _onednn_has_bf16()
+
+
+@cache
+def _onednn_has_bf16() -> bool:
+    """Ask the processor, the limit that was set for oneDNN, and last a convolution itself."""
+    tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    if not any(getattr(torch.cpu, name, lambda: False)() for name in tests):
+        return False
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "ALL")).upper()
+    # With less than these oneDNN emulates.
+    if not any(word in limit for word in ("ALL", "DEFAULT", "BF16", "FP16", "AMX", "AVX10")):
+        return False
+    geometry = Geometry((1, 8, 2, 2), (8, 8, 1, 1), 1, (0, 0), "none", False, torch.bfloat16,
+                        "cpu", torch.get_num_threads())  # fmt: skip
+    try:
+        _, weight = packed(geometry, torch.ones(geometry.weight))
+        x = torch.ones(geometry.x, dtype=torch.bfloat16)
+        convolution(geometry, weight, torch.zeros(8))(x, None)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _packs(geometry: Geometry) -> bool:
+    return geometry.device == "cpu" and _has_onednn()
+
+
+@cache
+def _has_onednn() -> bool:
+    operators = ("_convolution_pointwise", "_get_mkldnn_serialized_md")
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and all(hasattr(torch.ops.mkldnn, name) for name in operators)
+
+
+def _onednn(geometry: Geometry, weight: Tensor, bias: Tensor) -> Convolution:
+    """Convolve through oneDNN, by the operators that torch.compile emits for a frozen network."""
+    ops = torch.ops.mkldnn
+    stride, dilation = [geometry.stride] * 2, [1, 1]
+    common = (weight, bias, geometry.padding, stride, dilation, geometry.groups)
+    attribute, scalars = _FUSED[geometry.activation]
+    after_sum = None if attribute == "none" else attribute
+
+    def convolve(x: Tensor, add: Tensor | None) -> Tensor:
+        y: Tensor
+        if add is None:
+            y = ops._convolution_pointwise(x, *common, attribute, scalars, "")
+        else:
+            sum_of = ops._convolution_pointwise.binary
+            y = sum_of(x, add, *common, "add", 1.0, after_sum, scalars, "")
+        return y
+
+    return convolve
+
+
+def _plain(geometry: Geometry, weight: Tensor, bias: Tensor) -> Convolution:
+    """Convolve with PyTorch's own operators: graphics cards, and builds without oneDNN."""
+    stride, padding, groups = geometry.stride, geometry.padding, geometry.groups
+
+    def convolve(x: Tensor, add: Tensor | None) -> Tensor:
+        y = F.conv2d(x, weight, bias, stride, padding, groups=groups)
+        return ACTIVATIONS[geometry.activation](y if add is None else y.add_(add))
+
+    return convolve
