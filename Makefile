@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-flux test-browser test-package lint format bench docs clean
+.PHONY: demo test test-portable test-flux test-browser test-package lint format bench docs clean
 
 demo: $(READY)
 	$(BIN)/pyflux-transfer demo
@@ -12,6 +12,16 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not flux and not browser and not package"
 	$(BIN)/python -m pytest -p no:faulthandler -m flux
+
+# The numeric tests again, as other processors would compute: AVX2, then the least there is.
+PORTABLE = tests/engines/torch tests/engines/test_fake.py tests/training tests/test_predict.py
+AVX2 = ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 OPENBLAS_CORETYPE=Haswell
+LEAST = ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Prescott
+PORTABLE_TEST = $(BIN)/python -m pytest -m "not flux and not slow" $(PORTABLE)
+
+test-portable: $(READY)
+	$(AVX2) OMP_NUM_THREADS=1 $(PORTABLE_TEST) -n 2
+	$(LEAST) OMP_NUM_THREADS=4 $(PORTABLE_TEST)
 
 test-flux: $(READY)
 	PYFLUX_REQUIRE_JULIA=1 $(BIN)/python -m pytest -p no:faulthandler -m flux
