@@ -23,7 +23,7 @@ from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import resolve_cut
 
-DIGITS = 6  # of a probability; what is beyond differs between batch sizes
+DIGITS = 6  # of a probability; what is beyond may differ between machines
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ def _only_flux(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Julia would let what is released lie until the machine is nearly full.
+    os.environ.setdefault("PYTHON_JULIACALL_HEAP_SIZE_HINT", "6G")
     if _only_flux(config) and _missing and os.environ.get("PYFLUX_REQUIRE_JULIA") == "1":
         pytest.exit(f"flux tests need a Julia: {_missing}", returncode=1)
 

@@ -71,7 +71,11 @@ def build(plan: Plan) -> FluxNetwork:
 
 
 class FluxNetwork:
-    """A frozen trunk and a trainable tail in Julia; see `engines.base.Network`."""
+    """A frozen trunk and a trainable tail in Julia; see `engines.base.Network`.
+
+    BLAS has other kernels for other counts of columns: an image's numbers among others differ from
+    those it has alone by up to 1e-5 of the largest.
+    """
 
     engine = "flux"
     precision = "fp32"

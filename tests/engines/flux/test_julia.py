@@ -134,7 +134,7 @@ def test_the_julia_package_is_found_in_an_installed_wheel(tmp_path: Path) -> Non
     shutil.copytree(root / "pyflux_transfer", tmp_path / "pyflux_transfer")
     shutil.copytree(root / "julia", tmp_path / "pyflux_transfer" / "julia")
     done = run(
-        "from pyflux_transfer import environment\n"
+        "from pyflux_transfer.installation import environment\n"
         "from pyflux_transfer.engines.flux.julia import call\n"
         "print(environment.julia_package())\n"
         "print(call('folder'))\n",

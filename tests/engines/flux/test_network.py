@@ -24,6 +24,8 @@ JULIA_TESTS = Path(__file__).parents[3] / "julia" / "test"
 
 
 class FluxConformance(Conformance):
+    beside_others = 1e-5
+
     @pytest.fixture
     def build(self) -> Build:
         return flux.build
