@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -27,9 +28,10 @@ from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import State, check_state
 
-FORMAT = 1
+FORMAT = 2
 KEY = "pyflux_transfer"
 _FIELDS = {"format", "architecture", "classes", "head", "preprocessing", "cut", "info"}
+_FORMATS = {1: _FIELDS, 2: _FIELDS | {"temperature"}}  # that can be read, and their fields
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Bundle:
     """A trained classifier, complete: what it is, what it knows, and its weights.
 
     `cut` is where it was last trained from. `info` tells of its making (engine, versions, date,
-    metrics) and is not needed to use it.
+    metrics) and is not needed to use it. Logits are divided by `temperature` before the softmax.
     """
 
     architecture: str
@@ -47,6 +49,7 @@ class Bundle:
     cut: int
     state: State = field(repr=False)
     info: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
 
     @property
     def row(self) -> Architecture:
@@ -63,6 +66,7 @@ class Bundle:
             "preprocessing": self.preprocessing.to_json(),
             "cut": self.cut,
             "info": self.info,
+            "temperature": self.temperature,
         }
 
 
@@ -164,12 +168,14 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
         version = row["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path}: the description cannot be read ({error!r}).") from None
-    if version != FORMAT:
+    fields = _FORMATS.get(version) if isinstance(version, int) else None
+    if fields is None:
         raise BundleError(
-            f"{path} is a bundle of format {version!r}; this version reads {FORMAT}. "
-            "Upgrade pyflux-transfer, or save the bundle again with the version that made it."
+            f"{path} is a bundle of format {version!r}; this version reads "
+            f"{' and '.join(map(str, _FORMATS))}. Upgrade "
+            "pyflux-transfer, or save the bundle again with the version that made it."
         )
-    if unknown := sorted(set(row) - _FIELDS):
+    if unknown := sorted(set(row) - fields):
         raise BundleError(f"{path}: unknown fields {unknown}. Upgrade pyflux-transfer.")
     try:
         head = row["head"] and Head(**{**row["head"], "hidden": tuple(row["head"]["hidden"])})
@@ -181,6 +187,7 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
             row["cut"],
             {},
             dict(row["info"]),
+            _temperature(row["temperature"]) if version > 1 else 1.0,
         )
         plan = Plan(bundle.row, head)
         check_cut(bundle.cut, plan.units)
@@ -189,6 +196,12 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
     if len(bundle.classes) != plan.classes:
         raise BundleError(f"{path} names {len(bundle.classes)} classes for {plan.classes} outputs.")
     return bundle
+
+
+def _temperature(given: Any) -> float:
+    if not (isinstance(given, (int, float)) and 0 < given < math.inf):
+        raise InputError(f"The temperature must be a positive number, got {given!r}")
+    return float(given)
 
 
 def _umask() -> int:

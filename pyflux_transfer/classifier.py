@@ -19,7 +19,7 @@ from pyflux_transfer import engines, predict
 from pyflux_transfer._version import __version__
 from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.data.batches import batches
-from pyflux_transfer.data.dataset import Sample, Skipped, Splits, read_sample
+from pyflux_transfer.data.dataset import Dataset, Sample, Skipped, Splits, read_sample
 from pyflux_transfer.data.decode import Source
 from pyflux_transfer.data.preprocess import load as load_image
 from pyflux_transfer.data.source import Reader
@@ -37,6 +37,7 @@ from pyflux_transfer.networks.units import Unit, resolve_cut
 from pyflux_transfer.networks.weights.fit import fitted
 from pyflux_transfer.predict import Prediction
 from pyflux_transfer.storage import features_folder
+from pyflux_transfer.training import recipe
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.features import Cache, Item, extract
 from pyflux_transfer.training.options import Options
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from pyflux_transfer.training.options import OptionFields
 
 HEAD_RATE, DEEPER_RATE = 1e-3, 1e-4
+EPOCHS, SHARE = 5, 0.2  # of steps, and of the photos that are held back to judge them
 
 
 @dataclass
@@ -63,6 +65,7 @@ class Classifier:
     preprocessing: Preprocessing
     engine: str  # which engine was chosen, and why
     info: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0  # which logits are divided by; 1 after training by steps
 
     @property
     def units(self) -> Sequence[Unit]:
@@ -120,9 +123,9 @@ class Classifier:
         self,
         data: str | Path | Splits,
         *,
-        valid: str | Path | float | None = 0.2,
-        cut: int | str = "head",
-        epochs: int = 5,
+        valid: str | Path | float | None = "auto",
+        cut: int | str | None = None,
+        epochs: int | None = None,
         lr: float | None = None,
         run_dir: str | Path | None = None,
         resume: bool = False,
@@ -130,18 +133,33 @@ class Classifier:
         watcher: Watcher | None = None,
         **options: Unpack[OptionFields],
     ) -> Run:
-        """Train everything from `cut` on; what lies before it stays frozen.
+        """Train on a folder with one folder a class, a CSV (`path,label[,split]`), or `Splits`.
 
-        `data` is a folder with one folder a class, a CSV (`path,label[,split]`), or `Splits`.
-        `valid` is a folder, a share (0–1) taken from the training images, or None; a source that
-        brings its own validation images uses them. `lr` is the head's rate, by default 1e-3, or
-        1e-4 when deeper stages train. With `run_dir` each epoch is kept there, and `resume` goes
-        on with it. Other options are the fields of `Options`. The best epoch's weights stay.
+        Without options the recipe is followed: the head is solved to its optimum on all photos, and
+        cross-validation chooses its strength and estimates how good it is. Options of steps (all
+        but those in `recipe.HEEDED`) train by steps instead: everything from `cut` on, by default
+        the head, for 5 `epochs`; what lies before stays frozen. `lr` is the head's rate, by default
+        1e-3, or 1e-4 when deeper stages train. The best epoch's weights stay. With `run_dir` each
+        epoch is kept there, and `resume` goes on with it. A head with hidden layers or dropout is
+        trained by steps too.
+
+        `valid` is a folder, a share (0–1) taken from the training images, which steps need, or
+        None; "auto" is 0.2 for steps, nothing for the recipe. A source that brings its own
+        validation images uses them. Other options are the fields of `Options`.
         """
-        index = resolve_cut(self.units, cut)
-        usual = HEAD_RATE if self.units[index].stage == "head" else DEEPER_RATE
-        phases = (Phase(index, epochs, usual if lr is None else lr),)
         chosen = Options.of(options, beside=Classifier.fit.__kwdefaults__)
+        share = isinstance(valid, (int, float)) and bool(valid)
+        named = share or resume or any(x is not None for x in (cut, epochs, lr, run_dir))
+        if not (named or set(options) - recipe.HEEDED):
+            if recipe.linear(self.network):
+                return self._follow_recipe(data, valid, chosen, cache, watcher)
+            if watcher:
+                watcher.line("the head is more than one Dense layer, so it is trained by steps")
+        index = resolve_cut(self.units, "head" if cut is None else cut)
+        usual = HEAD_RATE if self.units[index].stage == "head" else DEEPER_RATE
+        length = EPOCHS if epochs is None else epochs
+        phases = (Phase(index, length, usual if lr is None else lr),)
+        valid = SHARE if valid == "auto" else valid
         return self._train(data, valid, phases, chosen, run_dir, resume, cache, watcher)
 
     def fine_tune(
@@ -169,6 +187,33 @@ class Classifier:
         chosen = Options.of(options, beside=Classifier.fine_tune.__kwdefaults__)
         return self._train(data, valid, phases, chosen, run_dir, resume, cache, watcher)
 
+    def _follow_recipe(
+        self,
+        data: str | Path | Splits,
+        valid: str | Path | float | None,
+        options: Options,
+        cache: bool | Cache,
+        watcher: Watcher | None,
+    ) -> Run:
+        watcher = watcher or Silent()
+        given = None if valid == "auto" else valid
+        training, validation = self._begin(data, given, options, watcher)
+        run = recipe.follow(
+            self.network, self.preprocessing, training, validation, options,
+            _cache(cache), watcher,
+        )  # fmt: skip
+        self.temperature = run.temperature
+        self.info["training"] = {
+            "images": len(training.samples),
+            "options": options.to_json(),
+            "recipe": {
+                "estimate": run.estimate and run.estimate.to_json(),
+                "temperature": run.temperature,
+            },
+            "best": run.best.to_json(),
+        }
+        return run
+
     def _train(
         self,
         data: str | Path | Splits,
@@ -182,8 +227,31 @@ class Classifier:
     ) -> Run:
         if resume and run_dir is None:
             raise InputError("resume=True needs run_dir=, the folder of the run to go on with.")
-        self._refuse_imagenet()
         watcher = watcher or Silent()
+        training, validation = self._begin(data, valid, options, watcher)
+        job = Job(
+            self.network, self.preprocessing, training, validation, phases, options,
+            _cache(cache), Path(run_dir) if run_dir else None, resume,
+        )  # fmt: skip
+        self.temperature = 1.0
+        run = train(job, watcher)
+        self.info["training"] = {
+            "images": len(training.samples),
+            "options": options.to_json(),
+            "phases": [asdict(phase) for phase in phases],
+            "best": run.best.to_json(),
+        }
+        return run
+
+    def _begin(
+        self,
+        data: str | Path | Splits,
+        valid: str | Path | float | None,
+        options: Options,
+        watcher: Watcher,
+    ) -> tuple[Dataset, Dataset | None]:
+        """Return training and validation images, and say what a run begins with."""
+        self._refuse_imagenet()
         watcher.line(self.engine)
         reader = Reader(options.workers, options.max_pixels, watcher.bar)
         training, validation = reader.divided(data, valid, self.classes, options.seed)
@@ -193,18 +261,7 @@ class Classifier:
         )
         if options.precision not in (None, self.plan.precision):
             self._compute_in(options.precision)
-        job = Job(
-            self.network, self.preprocessing, training, validation, phases, options,
-            _cache(cache), Path(run_dir) if run_dir else None, resume,
-        )  # fmt: skip
-        run = train(job, watcher)
-        self.info["training"] = {
-            "images": len(training.samples),
-            "options": options.to_json(),
-            "phases": [asdict(phase) for phase in phases],
-            "best": run.best.to_json(),
-        }
-        return run
+        return training, validation
 
     def _compute_in(self, precision: Precision) -> None:
         """Build the network anew with another precision and the same weights."""
@@ -232,8 +289,9 @@ class Classifier:
         """
         answers = []
         for answer in predict.predict(
-            self.network, self.classes, self.preprocessing, images, top=top, batch_size=batch_size
-        ):
+            self.network, self.classes, self.preprocessing, images, top=top, batch_size=batch_size,
+            temperature=self.temperature,
+        ):  # fmt: skip
             if isinstance(answer, Skipped):
                 raise ImageError(answer.reason)
             answers.append(answer)
@@ -256,7 +314,7 @@ class Classifier:
         answers, labels = [], []
         with watcher.bar("evaluation", len(dataset.samples)) as advance:
             for x, y in batches(read, dataset.samples, batch_size, workers=options.workers):
-                answers.append(predict.probabilities(self.network, x))
+                answers.append(predict.probabilities(self.network, x, self.temperature))
                 labels.append(y)
                 advance(len(y))
         return evaluate(np.concatenate(answers), np.concatenate(labels), self.classes)
@@ -305,7 +363,7 @@ class Classifier:
         }
         bundle = Bundle(
             self.plan.architecture.name, self.classes, self.plan.head, self.preprocessing,
-            self.network.cut, self.network.state(), info,
+            self.network.cut, self.network.state(), info, self.temperature,
         )  # fmt: skip
         return bundles.write(path, bundle)
 
@@ -388,7 +446,10 @@ def _from_bundle(
     chosen, why = engines.choose(engine)
     network = predict.restore(bundle, chosen, device, precision)
     plan = Plan(bundle.row, bundle.head, 0, precision, device)
-    return Classifier(network, plan, bundle.classes, bundle.preprocessing, why, dict(bundle.info))
+    return Classifier(
+        network, plan, bundle.classes, bundle.preprocessing, why, dict(bundle.info),
+        bundle.temperature,
+    )  # fmt: skip
 
 
 def _versions(package: str) -> dict[str, str]:

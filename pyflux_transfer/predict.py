@@ -57,15 +57,18 @@ def restore(
     return network
 
 
-def probabilities(network: Network, images: Array) -> Array:
-    """Return softmax probabilities (N, classes) of preprocessed images (N, 3, H, W) float32."""
+def probabilities(network: Network, images: Array, temperature: float = 1.0) -> Array:
+    """Return softmax probabilities (N, classes) of preprocessed images (N, 3, H, W) float32.
+
+    Logits are divided by the temperature first, which alters how sure they are and no label.
+    """
     logits = network.logits(network.embed(images))
-    return softmax(logits)
+    return softmax(logits, temperature)
 
 
-def softmax(logits: Array) -> Array:
-    """Return exp(x) / Σ exp(x) of each row, computed without overflow."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+def softmax(logits: Array, temperature: float = 1.0) -> Array:
+    """Return exp(x / T) / Σ exp(x / T) of each row, computed without overflow."""
+    powers = np.exp((logits - logits.max(axis=1, keepdims=True)) / np.float32(temperature))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
@@ -118,11 +121,12 @@ def predict(
     batch_size: int = 16,
     workers: int = 2,
     max_pixels: int = MAX_PIXELS,
+    temperature: float = 1.0,
 ) -> Iterator[Prediction | Skipped]:
     """Yield a Prediction for each image in order, or Skipped with the reason it is unreadable.
 
     `given` is as in `sources`, or preprocessed images (N, 3, H, W) float32. Decoding runs in
-    `workers` threads ahead of the network.
+    `workers` threads ahead of the network. `temperature` is the bundle's.
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
@@ -130,7 +134,7 @@ def predict(
         for start in range(0, len(given), batch_size):
             images = np.ascontiguousarray(given[start : start + batch_size])
             names = [f"image {start + i}" for i in range(len(images))]
-            yield from rank(names, probabilities(network, images), classes, top)
+            yield from rank(names, probabilities(network, images, temperature), classes, top)
         return
 
     def read(item: tuple[str, Source]) -> tuple[str, Array | ImageError]:
@@ -145,20 +149,23 @@ def predict(
         for count, item in enumerate(decoded, start=1):
             batch.append(item)
             if len(batch) == batch_size or count == len(named):
-                yield from _answer(network, classes, batch, top)
+                yield from _answer(network, classes, batch, top, temperature)
                 batch = []
 
 
 def _answer(
-    network: Network, classes: Sequence[str], batch: list[tuple[str, Array | ImageError]], top: int
+    network: Network,
+    classes: Sequence[str],
+    batch: list[tuple[str, Array | ImageError]],
+    top: int,
+    temperature: float,
 ) -> Iterator[Prediction | Skipped]:
     """Answer a batch in order; unreadable images take no place in the computation."""
     good = [(name, image) for name, image in batch if isinstance(image, np.ndarray)]
     ranked: Iterator[Prediction] = iter(())
     if good:
         images = np.stack([image for _, image in good])
-        ranked = iter(
-            rank([name for name, _ in good], probabilities(network, images), classes, top)
-        )
+        found = probabilities(network, images, temperature)
+        ranked = iter(rank([name for name, _ in good], found, classes, top))
     for name, image in batch:
         yield Skipped(Path(name), str(image)) if isinstance(image, ImageError) else next(ranked)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 import subprocess
@@ -40,6 +41,7 @@ def bundle(seed: int = 0) -> Bundle:
         3,
         start(Plan(fake.TINY, HEAD).units, seed),
         {"engine": "fake", "training": {"best": {"valid_accuracy": 0.1 + 0.2}}},
+        1.25,
     )
 
 
@@ -202,16 +204,31 @@ def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
     return path
 
 
+def test_a_bundle_of_format_1_has_the_temperature_1(saved: Path) -> None:
+    def older(row: dict[str, Any]) -> None:
+        row.update(format=1)
+        del row["temperature"]
+
+    assert_equal(checkpoint.read(edited(saved, older)), replace(bundle(), temperature=1.0))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda row: row.update(format=2), "bundle of format 2; this version reads 1. Upgrade"),
+        (lambda row: row.update(format=3), "format 3; this version reads 1 and 2. Upgrade"),
         (lambda row: row.update(format="1"), "format '1'"),
         (lambda row: row.pop("format"), "description cannot be read"),
         (lambda _: "{", "description cannot be read"),
         (lambda _: "[1]", "description cannot be read"),
         (lambda _: "null", "description cannot be read"),
         (lambda row: row.update(colour=1), "unknown fields.*colour.*Upgrade"),
+        (lambda row: row.update(format=1), "unknown fields.*temperature"),
+        (lambda row: row.pop("temperature"), "cannot be used.*temperature"),
+        (lambda row: row.update(temperature=0), "temperature must be a positive number, got 0"),
+        (lambda row: row.update(temperature=-1.5), "must be a positive number, got -1.5"),
+        (lambda row: row.update(temperature=math.inf), "must be a positive number, got inf"),
+        (lambda row: row.update(temperature=math.nan), "must be a positive number, got nan"),
+        (lambda row: row.update(temperature="1"), "must be a positive number, got '1'"),
         (lambda row: row.pop("classes"), "cannot be used.*classes"),
         (lambda row: row.pop("cut"), "cannot be used.*cut"),
         (lambda row: row.pop("head"), "cannot be used.*head"),

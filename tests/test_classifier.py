@@ -372,7 +372,7 @@ def test_data_that_cannot_be_used_is_refused_with_the_remedy(
 ) -> None:
     data = make(tmp_path / "broken")
     with pytest.raises(DataError) as refusal:
-        net.with_head(pft.scan(data).train.classes).fit(data)
+        net.with_head(pft.scan(data).train.classes).fit(data, epochs=1)
     assert BROKEN[make] in str(refusal.value)
 
 
@@ -447,6 +447,100 @@ def test_an_image_seen_to_be_readable_is_not_decoded_again_unless_the_limit_fall
     with pytest.raises(DataError, match="2 of 24 files cannot be read") as refusal:
         model.fit(folder, epochs=1)
     assert str(path) in str(refusal.value)
+
+
+# --- the recipe -----------------------------------------------------------------------------------
+
+
+def test_without_options_the_recipe_is_followed(
+    model: pft.Classifier, folder: Path, tmp_path: Path
+) -> None:
+    notes = Notes()
+    run = model.fit(folder, watcher=notes)
+    assert notes.lines[:2] == [
+        "engine: fake (asked for)",
+        "24 images of 3 classes to train, 0 to validate",
+    ]
+    assert run.estimate is not None
+    assert notes.records == []
+    assert (len(run.records), run.best.valid_accuracy) == (1, run.estimate.accuracy)
+    assert next(run.outcome()) == f"finished; {run.estimate.sentence()}"
+    assert model.temperature == run.temperature != 1
+    bundle = checkpoint.read(model.save(tmp_path / "m.safetensors"))
+    assert bundle.temperature == run.temperature
+    assert bundle.info["training"]["recipe"] == {
+        "estimate": run.estimate.to_json(), "temperature": run.temperature,
+    }  # fmt: skip
+
+
+def test_the_temperature_divides_logits_wherever_there_are_probabilities(
+    model: pft.Classifier, folder: Path, tmp_path: Path
+) -> None:
+    model.fit(folder)
+    model.temperature = 3.0
+    loaded = pft.load(model.save(tmp_path / "m.safetensors"), engine="fake")
+    assert loaded.temperature == 3.0
+    assert loaded.evaluate(folder) == model.evaluate(folder)
+    assert loaded.predict(folder) == model.predict(folder)
+    images = np.stack([load_image(path, model.preprocessing) for path in folder.rglob("*.png")])
+    logits = model.network.logits(model.network.embed(images)) / 3
+    wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for row, answer in zip(wanted, model.predict(images), strict=True):
+        assert answer.probability == pytest.approx(row.max(), abs=1e-5)
+    mild = model.evaluate(folder)
+    model.temperature = 1.0
+    sharp = model.evaluate(folder)
+    assert (mild.confusion, mild.log_loss > sharp.log_loss) == (sharp.confusion, True)
+
+
+def test_after_steps_the_temperature_is_1_again(model: pft.Classifier, folder: Path) -> None:
+    model.fit(folder)
+    assert model.temperature != 1
+    run = model.fit(folder, cut="stage2", epochs=1, lr=1e-12)
+    assert model.temperature == run.temperature == 1
+    assert run.estimate is None
+    assert model.with_head(["a", "b"]).temperature == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"epochs": 5}, {"lr": 1e-3}, {"cut": "head"}, {"valid": 0.2}, {"augment": "none"},
+     {"views": 0}, {"solver": "steps"}, {"weight_decay": 0.01}, {"patience": 9},
+     {"freeze_bn": True}],
+)  # fmt: skip
+def test_each_option_of_steps_takes_the_steps_there_were(
+    options: dict[str, Any], net: pft.Classifier, folder: Path
+) -> None:
+    wanted = net.with_head(CLASSES)
+    told = wanted.fit(folder, valid=0.2, cut="head", epochs=5, lr=1e-3)
+    model = net.with_head(CLASSES)
+    assert timeless(model.fit(folder, **options)) == timeless(told)
+    assert_same(tensors(model), tensors(wanted))
+
+
+@pytest.mark.parametrize("head", [{"hidden": [4]}, {"dropout": 0.2}])
+def test_a_head_of_more_than_one_layer_takes_steps_and_says_so(
+    head: dict[str, Any], net: pft.Classifier, folder: Path
+) -> None:
+    notes = Notes()
+    run = net.with_head(CLASSES, **head).fit(folder, watcher=notes)
+    assert notes.lines[0] == "the head is more than one Dense layer, so it is trained by steps"
+    assert (len(run.records), run.estimate) == (5, None)
+
+
+def test_what_changes_no_steps_leaves_the_recipe(
+    model: pft.Classifier, folder: Path, tmp_path: Path
+) -> None:
+    valid = photos.write(tmp_path / "valid", {"blue": 2, "green": 3, "red": 4}, seed=50)
+    notes = Notes()
+    run = model.fit(
+        folder, valid=valid, label_smoothing=0.1, class_weights="auto", batch_size=4, seed=2,
+        workers=1, max_pixels=10_000, cache=False, watcher=notes,
+    )  # fmt: skip
+    assert run.estimate is not None
+    assert notes.lines[1] == "24 images of 3 classes to train, 9 to validate"
+    assert notes.lines[-1].startswith("on 9 validation images: accuracy ")
+    assert model.fit(folder, valid=None).estimate is not None
 
 
 # --- prediction, evaluation, features -------------------------------------------------------------

@@ -25,6 +25,7 @@ def test_the_demo_tells_what_it_measured_and_what_comes_next(
     bundle = folder / "digits.safetensors"
     measured = load(bundle, engine="fake").evaluate(folder / "digits-test")
     assert f"{measured.accuracy:.1%} after fine-tuning" in out
+    assert re.search(r"finished; cross-validated accuracy \d+\.\d ± \d+\.\d %", out)
     assert re.search(r"accuracy on 40 unseen digits: \d+\.\d%", out)
     assert "80 photos of handwritten digits" in out
     assert "the last stage, stage2, trains too" in out
@@ -43,7 +44,7 @@ def test_ctrl_c_ends_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def pressed(model: Classifier, *given: Any, **options: Any) -> Any:
         calls.append(options)
         watcher = options["watcher"]
-        watcher.epoch = _press
+        watcher.epoch = watcher.bar = _press
         return fit(model, *given, **options)
 
     monkeypatch.setattr(Classifier, "fit", pressed)

@@ -34,7 +34,9 @@ def cut(text: str) -> int | str:
 
 
 def validation(text: str) -> str | float | None:
-    """Return a share, a folder or table that is there, or None."""
+    """Return a share, a folder or table that is there, None, or "auto"."""
+    if text == "auto":
+        return text
     if text == "none":
         return None
     try:
@@ -43,6 +45,6 @@ def validation(text: str) -> str | float | None:
         if not Path(text).exists():
             raise InputError(
                 f"'{text}' does not exist. --valid takes a folder, a table, a share such as 0.2, "
-                "or none."
+                "none or auto."
             ) from None
         return text

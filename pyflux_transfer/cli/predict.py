@@ -72,8 +72,9 @@ def _computed(
     bundle = checkpoint.read(bundle_path(first))
     network = restore(bundle, engine, precision=precision)
     return answer(
-        network, bundle.classes, bundle.preprocessing, given, top=top, batch_size=batch_size
-    )
+        network, bundle.classes, bundle.preprocessing, given, top=top, batch_size=batch_size,
+        temperature=bundle.temperature,
+    )  # fmt: skip
 
 
 def _asked(url: str, key: str, files: Sequence[Path], top: int) -> Iterator[Prediction | Skipped]:

@@ -27,10 +27,11 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
+    context: typer.Context,
     data: Data,
     arch: Arch = "resnet50",
     out: Annotated[Path | None, typer.Option(help="Bundle to write; <folder>.safetensors.")] = None,
-    valid: Annotated[str, typer.Option(help="Validation folder, share (0–1), or none.")] = "0.2",
+    valid: Annotated[str, typer.Option(help="Validation folder, share (0–1), or none.")] = "auto",
     cut: Annotated[str, typer.Option(help="Train from this stage or unit on.")] = "head",
     epochs: Annotated[int, typer.Option(help="Epochs (with --fine-tune: after the head's).")] = 5,
     fine_tune: Annotated[int, typer.Option(help="First the head, then this many last stages.")] = 0,
@@ -66,9 +67,11 @@ def train(
 ) -> None:
     """Train a classifier on a folder of photos and save it as one file.
 
-    Ctrl-C ends it early and saves the best so far.
+    Without options the head is solved to its optimum on all photos, and cross-validation says how
+    good it is. An option of steps (--epochs, --lr, --cut …) trains by steps; Ctrl-C then ends it
+    early and saves the best so far.
     """
-    from pyflux_transfer.classifier import DEEPER_RATE, load
+    from pyflux_transfer.classifier import DEEPER_RATE, SHARE, load
     from pyflux_transfer.data.dataset import class_names
     from pyflux_transfer.insight.plot import drawable
     from pyflux_transfer.insight.plot import history as draw
@@ -89,10 +92,11 @@ def train(
     if plot:
         drawable(plot)
     common: dict[str, Any] = {
-        "valid": cli_options.validation(valid), "epochs": epochs, "run_dir": run_dir,
-        "resume": resume, "cache": cache, **vars(options),
+        "run_dir": run_dir, "resume": resume, "cache": cache,
         "watcher": Silent() if quiet else report.Terminal(),
     }  # fmt: skip
+    share = cli_options.validation(valid)
+    given = _given(context)
     classes = class_names(data)
     net = load(arch, weights=weights, engine=engine, precision=precision)
     model = _headed(net, classes, hidden or (), dropout, keep, seed)
@@ -100,10 +104,16 @@ def train(
         if fine_tune:
             rate = DEEPER_RATE if lr is None else lr
             run = model.fine_tune(
-                data, fine_lr=rate, depth=fine_tune, freeze_epochs=freeze_epochs, **common
-            )
+                data, fine_lr=rate, depth=fine_tune, freeze_epochs=freeze_epochs, epochs=epochs,
+                valid=SHARE if share == "auto" else share, **vars(options), **common,
+            )  # fmt: skip
         else:
-            run = model.fit(data, cut=cli_options.cut(cut), lr=lr, **common)
+            chosen = {k: v for k, v in vars(options).items() if k in given}
+            run = model.fit(
+                data, valid=share, lr=lr, **chosen, **common,
+                cut=cli_options.cut(cut) if "cut" in given else None,
+                epochs=epochs if "epochs" in given else None,
+            )  # fmt: skip
     except KeyboardInterrupt:
         print("interrupted before the first epoch has ended: nothing is saved", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
@@ -117,6 +127,13 @@ def train(
         if run_dir:
             say("The same command with --resume goes on with it.")
         raise typer.Exit(INTERRUPTED)
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Return the options that were given, whatever their values, as those of `fit` are named."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    names = {name for name, source in sources.items() if source and source.name != "DEFAULT"}
+    return names | ({"class_weights"} if "balance" in names else set())
 
 
 def _target(out: Path | None, data: Path) -> Path:

@@ -138,7 +138,7 @@ def split(dataset: Dataset, valid: float = 0.2, seed: int = 0) -> tuple[Dataset,
                 f"The class '{name}' has {len(members)} image(s), a split needs two. Add images, "
                 "remove the class, or give validation images of your own."
             )
-        members.sort(key=lambda i: _draw(seed, dataset.samples[i]))
+        members.sort(key=lambda i: draw(seed, dataset.samples[i]))
         chosen.update(members[: min(max(round(valid * len(members)), 1), len(members) - 1)])
     train, validation = (
         tuple(sample for i, sample in enumerate(dataset.samples) if (i in chosen) == side)
@@ -181,7 +181,8 @@ def duplicates(a: Dataset, b: Dataset) -> list[tuple[Path, Path]]:
     return [(known[s.digest], s.path) for s in b.samples if s.digest in known]
 
 
-def _draw(seed: int, sample: Sample) -> tuple[bytes, str]:
+def draw(seed: int, sample: Sample) -> tuple[bytes, str]:
+    """Return what decides the order of a division: it looks at the seed and names alone."""
     name = f"{seed}/{sample.path.parent.name}/{sample.path.name}"
     return hashlib.sha256(name.encode(errors="surrogateescape")).digest(), sample.digest
 

@@ -116,7 +116,8 @@ def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleMo
         preprocessing=bundle.preprocessing,
         info=info,
     )
-    return BundleModel(description, partial(predict.probabilities, network), network.concurrency)
+    answer = partial(predict.probabilities, network, temperature=bundle.temperature)
+    return BundleModel(description, answer, network.concurrency)
 
 
 def _finite(value: Any) -> Any:

@@ -131,13 +131,16 @@ class Maker:
         """Return the features of the images as they are."""
         return self._extract(_plain(dataset), self._read, "validation features")
 
+    def plain(self, dataset: Dataset) -> Features:
+        """Return the features of training images as they are."""
+        return self._extract(_plain(dataset), self._read, "training features")
+
     def training(self, dataset: Dataset) -> Examples:
         """Return kept features, of `views` augmentations where asked for, or live augmentation."""
         options = self.options
         augment = augmenter(options.augment, self.preprocessing)
         if augment is None:
-            features = self._extract(_plain(dataset), self._read, "training features")
-            return Cached(features, labels_of(dataset), options)
+            return Cached(self.plain(dataset), labels_of(dataset), options)
 
         def read(item: Item, rng: np.random.Generator) -> Array:
             decoded = partial(

@@ -67,10 +67,7 @@ def solve(
     weight, bias = split(found.x)
     entropy = found.fun - 0.5 * norm * (weight**2).sum()
     weight = weight / scale
-    state: State = network.state()
-    state[f"{name}.weight"] = weight.astype(np.float32)
-    state[f"{name}.bias"] = (bias - weight @ mean).astype(np.float32)
-    network.load_state(state)
+    write_dense(network, name, weight.astype(np.float32), bias - weight @ mean)
     return float(entropy), int(found.nit)
 
 
@@ -101,6 +98,14 @@ def only_dense(tail: Sequence[Unit]) -> str:
             f"holds {held}. Use cut='head' without hidden layers, or solver='steps'."
         )
     return computing[0].layers[0].name
+
+
+def write_dense(network: Network, name: str, weight: Array, bias: Doubles | Array) -> None:
+    """Put weight (C, D) and bias (C,) into a Dense layer of the network."""
+    state: State = network.state()
+    state[f"{name}.weight"] = weight
+    state[f"{name}.bias"] = bias.astype(np.float32)
+    network.load_state(state)
 
 
 def _targets(labels: Labels, classes: int, smoothing: float, weights: Array | None) -> Doubles:

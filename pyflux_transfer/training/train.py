@@ -19,6 +19,7 @@ from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.training import loop, runs
 from pyflux_transfer.training.callbacks import Record, Timer, Watcher
+from pyflux_transfer.training.estimate import Estimate
 from pyflux_transfer.training.examples import Cached, Maker, labels_of
 from pyflux_transfer.training.features import Cache, fingerprint
 from pyflux_transfer.training.options import Options, class_weights
@@ -36,7 +37,9 @@ class Run:
 
     `seconds` is split into decode (waiting for images), trunk, tail, validation and cache.
     `skipped` are the images left out and why, `duplicates` pairs of equal files across the border
-    between training and validation.
+    between training and validation. Where the recipe was followed there is one record, whose
+    validation is that of the folds, their `estimate`, and the `temperature` that belongs to the
+    head.
     """
 
     records: tuple[Record, ...]
@@ -45,6 +48,8 @@ class Run:
     skipped: tuple[Skipped, ...]
     duplicates: tuple[tuple[Path, Path], ...]
     stopped: Stopped
+    estimate: Estimate | None = None
+    temperature: float = 1.0
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -54,7 +59,9 @@ class Run:
     def outcome(self) -> Iterator[str]:
         """Yield the lines that close a run: how it ended, its best epoch, where the time went."""
         reached = f"best epoch {self.best.epoch}"
-        if self.best.valid_accuracy is not None:
+        if self.estimate:
+            reached = self.estimate.sentence()
+        elif self.best.valid_accuracy is not None:
             reached += f", validation accuracy {self.best.valid_accuracy:.1%}"
         yield f"{'stopped early' if self.stopped == 'early' else self.stopped}; {reached}"
         parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
@@ -123,12 +130,7 @@ def train(job: Job, watcher: Watcher) -> Run:
     Ctrl-C after the first epoch ends the run like early stopping does. A run that ends before,
     or with an error, leaves the best weights there were: at first those it began with.
     """
-    same = tuple(duplicates(job.train, job.valid)) if job.valid else ()
-    if same:
-        watcher.line(
-            f"{len(same)} images stand in both training and validation, which flatters the "
-            f"validation: {same[0][0]} = {same[0][1]}" + (" …" if len(same) > 1 else "")
-        )
+    same = twice(job.train, job.valid, watcher)
     progress = _Progress(job)
     interrupted = False
     try:
@@ -145,6 +147,17 @@ def train(job: Job, watcher: Watcher) -> Run:
     skipped = (*job.train.skipped, *(job.valid.skipped if job.valid else ()))
     seconds = dict(progress.timer.seconds)
     return Run(tuple(progress.records), progress.best, seconds, skipped, same, stopped)
+
+
+def twice(train: Dataset, valid: Dataset | None, watcher: Watcher) -> tuple[tuple[Path, Path], ...]:
+    """Return the pairs of equal files across the border to validation, and tell of them."""
+    same = tuple(duplicates(train, valid)) if valid else ()
+    if same:
+        watcher.line(
+            f"{len(same)} images stand in both training and validation, which flatters the "
+            f"validation: {same[0][0]} = {same[0][1]}" + (" …" if len(same) > 1 else "")
+        )
+    return same
 
 
 class _Progress:

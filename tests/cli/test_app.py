@@ -239,6 +239,34 @@ def test_fine_tuning_in_phases(run: Run, folder: Path) -> None:
     assert [phase["lr"] for phase in phases] == [1e-3, 1e-4, 1e-4]
 
 
+def test_without_options_all_photos_train_and_folds_judge(run: Run, folder: Path) -> None:
+    found = run("train", folder, *TINY, "--seed", 1, "--batch-size", 5)
+    assert found.status == 0, found.err
+    assert found.lines[2] == "24 images of 3 classes to train, 0 to validate"
+    assert not any(line.startswith("epoch") for line in found.lines)
+    made = checkpoint.read("my.photos.safetensors")
+    told = made.info["training"]["recipe"]
+    assert made.temperature == told["temperature"]
+    accuracy = f"cross-validated accuracy {told['estimate']['accuracy']:.1%}"[:-1]
+    assert any(line.startswith(f"finished; {accuracy} ± ") for line in found.lines)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--epochs", 5), ("--lr", 1e-3), ("--cut", "head"), ("--valid", 0.2), ("--solver", "steps"),
+     ("--optimizer", "adamw"), ("--weight-decay", 0.01), ("--patience", 9), ("--hidden", 4)],
+)  # fmt: skip
+def test_an_option_of_steps_takes_steps_even_with_its_default(
+    words: tuple[Any, ...], run: Run, folder: Path
+) -> None:
+    found = run("train", folder, *TINY, *words)
+    assert found.status == 0, found.err
+    assert "18 images of 3 classes to train, 6 to validate" in found.lines
+    assert checkpoint.describe("my.photos.safetensors").info["training"]["phases"] == [
+        {"cut": checkpoint.describe("my.photos.safetensors").cut, "epochs": 5, "lr": 1e-3}
+    ]
+
+
 @pytest.mark.parametrize(("valid", "count"), [("none", 0), ("0", 0), ("folder", 9), ("0.5", 12)])
 def test_validation_images(valid: str, count: int, run: Run, folder: Path, place: Path) -> None:
     if valid == "folder":
@@ -340,6 +368,8 @@ def test_data_that_cannot_be_used_is_one_line(
 ) -> None:
     data = make(place / "broken")
     words: tuple[Any, ...] = (*TINY, "--out", place / "out.safetensors")
+    if command == "train":
+        words = (*words, "--epochs", 1)
     if command == "evaluate":
         model = load("tiny", engine="fake").with_head(["blue", "green", "red"])
         words = ("--engine", "fake")

@@ -1,0 +1,239 @@
+"""Multinomial logistic regression, solved by truncated Newton steps: several problems at once.
+
+The problems share their rows and differ in which of them they learn from: the folds of a
+cross-validation. One matrix product serves all. Loss and gradient, which decide the optimum, are
+computed in float64; the curvature, which only says where to go, in float32.
+
+Classes come first: coefficients (C, K, R + 1) hold the coordinates of each weight, then its bias,
+for K problems; what belongs to rows is (C, K, n), so sums over classes are sums of long vectors.
+Source: truncated Newton (Dembo & Steihaug 1983), as in Lin, Weng & Keerthi 2008.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyflux_transfer.engines.base import Labels
+from pyflux_transfer.networks.tensors import Array
+from pyflux_transfer.training.design import Design, Doubles
+
+TOLERANCE = 1e-9  # part of the loss by which it may exceed its minimum, as its curvature reckons
+FORCING = 0.1  # a Newton step is solved for until its residual has shrunk to this part
+NEWTON_STEPS, CONJUGATE_STEPS, HALVINGS = 100, 300, 30
+DESCENT, NOISE = 1e-4, 1e-13  # what a step must gain of what its slope promises; rounding of a loss
+FLOOR = 1e-13  # the share that a class without rows starts with, and keeps
+
+
+@dataclass(frozen=True)
+class Problem:
+    """K problems: minimise Σₙ share[k, n] · Σ꜀ target[c, n] · −log p[c, k, n] + decay/2 · ‖W‖²."""
+
+    design: Design
+    labels: Labels  # (N,) int64 from 0
+    wanted: Doubles  # (C, C): column y is the target of rows labelled y
+    share: Doubles  # (K, N): a row's part in the mean, 0 where it is held out
+
+    @classmethod
+    def of(
+        cls,
+        design: Design,
+        labels: Labels,
+        classes: int,
+        held_out: NDArray[np.bool_] | None = None,
+        *,
+        smoothing: float = 0.0,
+        weights: Array | None = None,
+    ) -> Problem:
+        """State the problem; problem k learns from the rows not in `held_out` (K, N).
+
+        Label smoothing [0, 1) and class weights (C,) act as in PyTorch: as a weighted mean.
+        """
+        scale = np.ones(classes) if weights is None else weights.astype(np.float64)
+        wanted = scale[:, None] * (smoothing / classes) + np.diag((1 - smoothing) * scale)
+        kept = np.ones((1, len(labels))) if held_out is None else 1.0 - held_out
+        return cls(design, labels, wanted, kept / (kept @ scale[labels])[:, None])
+
+    def start(self) -> Doubles:
+        """Return the optimum of an infinite decay: no weights, biases that give class shares.
+
+        A class without rows gets a bias so low that it stays out of the way; its optimum, minus
+        infinity, would be approached for ever.
+        """
+        members = np.eye(len(self.wanted))[self.labels]
+        shares = self.wanted @ (self.share @ members).T  # (C, K)
+        start = np.zeros((*shares.shape, len(self.design.spectrum)))
+        start[:, :, -1] = np.log(np.maximum(shares / shares.sum(axis=0), FLOOR))
+        return start
+
+
+@dataclass(frozen=True)
+class Point:
+    """Coefficients and what their losses look like there."""
+
+    coefficients: Doubles  # (C, K, R + 1)
+    loss: Doubles  # (K,) cross-entropy, nats
+    value: Doubles  # (K,) with the penalty
+    gradient: Doubles  # (C, K, R + 1)
+    metric: Doubles  # (C, K, R + 1), about the curvature's diagonal
+    chances: list[Array]  # (C, K, n) float32 for each block of rows
+
+    def excess(self) -> Doubles:
+        """Return by how much each value exceeds its minimum (K,), as the curvature reckons."""
+        return _dot(self.gradient, self.gradient / self.metric) / 2
+
+
+def minimise(
+    problem: Problem,
+    decay: float,
+    start: Doubles | None = None,
+    tolerance: float = TOLERANCE,
+) -> Point:
+    """Find the optimum of all problems, from `start` (C, K, R + 1) on; decay > 0.
+
+    The optimum is unique, so it does not depend on the start beyond the tolerance.
+    """
+    point = look(problem, problem.start() if start is None else start, decay)
+    for _ in range(NEWTON_STEPS):
+        open_ = point.excess() > tolerance * point.loss
+        if not open_.any():
+            break
+        curvature = _curvature(problem, point, decay)
+        further = _advance(problem, point, _step(point, curvature, open_), decay)
+        if further is None:  # as low as rounding allows
+            break
+        point = further
+    return point
+
+
+def look(problem: Problem, coefficients: Doubles, decay: float) -> Point:
+    """Compute losses, gradients and chances at coefficients (C, K, R + 1)."""
+    classes, count, width = coefficients.shape
+    design = problem.design
+    lifted = design.lift(coefficients.reshape(-1, width))
+    slope, spread = np.zeros_like(lifted), np.zeros((classes, count))
+    loss, chances = np.zeros(count), list[Array]()
+    for where, block in design.rows.blocks(len(lifted)):
+        x = block.astype(np.float64)
+        target, share = problem.wanted[:, problem.labels[where]], problem.share[:, where]
+        z = (lifted[:, :-1] @ x.T + lifted[:, -1:]).reshape(classes, count, -1)
+        z -= z.max(axis=0)
+        p = np.exp(z)
+        total = p.sum(axis=0)
+        p /= total
+        mass = target.sum(axis=0)
+        losses = np.log(total) * mass - np.einsum("cn,ckn->kn", target, z)
+        loss += (losses * share).sum(axis=1)
+        chances.append(p.astype(np.float32))
+        spread += (p * (1 - p) * (mass * share)).sum(axis=2)
+        p *= mass
+        p -= target[:, None]
+        p *= share
+        delta = p.reshape(len(lifted), -1)
+        slope += np.column_stack([delta @ x, delta.sum(axis=1)])
+    penalty = _penalty(decay, width)
+    gradient = design.drop(slope).reshape(coefficients.shape) + penalty * coefficients
+    value = loss + _dot(coefficients, penalty * coefficients) / 2
+    metric = np.maximum(spread, FLOOR)[:, :, None] * design.spectrum + penalty
+    return Point(coefficients, loss, value, gradient, metric, chances)
+
+
+def _curvature(problem: Problem, point: Point, decay: float) -> Callable[[Array], Array]:
+    """Return the product of the second derivative with coefficients (C, K, R + 1) float32."""
+    design, shape = problem.design, point.gradient.shape
+    width = shape[-1]
+    penalty = _penalty(decay, width).astype(np.float32)
+    mass = problem.wanted.sum(axis=0)[problem.labels]
+    share = (problem.share * mass).astype(np.float32)
+
+    def product(v: Array) -> Array:
+        lifted = design.lift(v.reshape(-1, width))
+        found = np.zeros(lifted.shape)
+        blocks = zip(design.rows.blocks(len(lifted)), point.chances, strict=True)
+        for (where, x), p in blocks:
+            t = (lifted[:, :-1] @ x.T + lifted[:, -1:]).reshape(p.shape)
+            t *= p
+            t -= p * t.sum(axis=0)
+            t *= share[:, where]
+            flat = t.reshape(len(lifted), -1)
+            found += np.column_stack([flat @ x, flat.sum(axis=1)])
+        return design.drop(found.astype(np.float32)).reshape(shape) + penalty * v
+
+    return product
+
+
+def _step(point: Point, curvature: Callable[[Array], Array], open_: NDArray[np.bool_]) -> Doubles:
+    """Solve curvature · step = −gradient by preconditioned conjugate gradients, roughly.
+
+    Problems that are not open stay where they are.
+    """
+    metric = point.metric.astype(np.float32)
+    step = np.zeros_like(metric)
+    residual = -point.gradient.astype(np.float32)
+    way = residual / metric
+    size = _dot(residual, way)
+    goal = FORCING**2 * size
+    for _ in range(CONJUGATE_STEPS):
+        if not open_.any():
+            break
+        bent = curvature(way)
+        length = _ratio(size, _dot(way, bent), open_)
+        step += length * way
+        residual -= length * bent
+        nearer = residual / metric
+        new = _dot(residual, nearer)
+        open_ = open_ & (new > goal)
+        way = nearer + _ratio(new, size, open_) * way
+        size = new
+    return step.astype(np.float64)
+
+
+def _advance(problem: Problem, point: Point, step: Doubles, decay: float) -> Point | None:
+    """Go along the step, half as far wherever that does not descend; None where nothing does."""
+    slope = _dot(point.gradient, step)
+    length = np.ones_like(slope)
+    for _ in range(HALVINGS):
+        further = look(problem, point.coefficients + length[:, None] * step, decay)
+        far = further.value > point.value + DESCENT * length * slope + NOISE
+        if not far.any():
+            return further
+        length[far] /= 2
+    return None
+
+
+def _penalty(decay: float, width: int) -> Doubles:
+    """Return decay for each coordinate (R + 1,), and 0 for the bias."""
+    return np.append(np.full(width - 1, decay), 0.0)
+
+
+def _dot(a: NDArray[np.floating], b: NDArray[np.floating]) -> Doubles:
+    """Return inner products (K,) of coefficients."""
+    return np.asarray(np.einsum("ckr,ckr->k", a, b), np.float64)
+
+
+def _ratio(above: Doubles, below: Doubles, where: NDArray[np.bool_]) -> Array:
+    """Return above / below (K, 1) float32, and 0 elsewhere."""
+    where = where & (below > 0)
+    return np.divide(above, below, out=np.zeros_like(above), where=where).astype(np.float32)[
+        :, None
+    ]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A head for features as they came: weight (C, D), bias (C,) float32, cross-entropy in nats."""
+
+    weight: Array
+    bias: Array
+    loss: float
+
+
+def solve(problem: Problem, decay: float, start: Doubles | None = None) -> Solution:
+    """Solve one problem; `decay` is that of weights on standardised features (see `Standard`)."""
+    point = minimise(problem, decay, start)
+    found = problem.design.original(point.coefficients[:, 0])
+    found = (found - found.mean(axis=0)).astype(np.float32)  # which alters no probability
+    return Solution(found[:, :-1], found[:, -1], float(point.loss[0]))
