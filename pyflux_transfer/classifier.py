@@ -35,6 +35,7 @@ from pyflux_transfer.networks.start import start
 from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.networks.units import Unit, resolve_cut
 from pyflux_transfer.networks.weights.fit import fitted
+from pyflux_transfer.networks.weights.table import Weights
 from pyflux_transfer.predict import Prediction
 from pyflux_transfer.storage import features_folder
 from pyflux_transfer.training import recipe
@@ -203,16 +204,9 @@ class Classifier:
             _cache(cache), watcher,
         )  # fmt: skip
         self.temperature = run.temperature
-        self.info["training"] = {
-            "images": len(training.samples),
-            "options": options.to_json(),
-            "recipe": {
-                "estimate": run.estimate and run.estimate.to_json(),
-                "temperature": run.temperature,
-            },
-            "best": run.best.to_json(),
-        }
-        return run
+        estimate = run.estimate and run.estimate.to_json()
+        how = {"estimate": estimate, "temperature": run.temperature}
+        return self._remember(run, training, options, recipe=how)
 
     def _train(
         self,
@@ -235,10 +229,14 @@ class Classifier:
         )  # fmt: skip
         self.temperature = 1.0
         run = train(job, watcher)
+        return self._remember(run, training, options, phases=[asdict(phase) for phase in phases])
+
+    def _remember(self, run: Run, training: Dataset, options: Options, **how: Any) -> Run:
+        """Keep what the bundle tells of its training, and return the run."""
         self.info["training"] = {
             "images": len(training.samples),
             "options": options.to_json(),
-            "phases": [asdict(phase) for phase in phases],
+            **how,
             "best": run.best.to_json(),
         }
         return run
@@ -387,11 +385,11 @@ def load(
 
     `weights` is "imagenet" (the first tag that `pyflux-transfer models` lists), a tag, a path to
     `.safetensors`, `.pth`, `.pt`, or None (also "none", as on the command line) for a random start
-    from `seed`; a bundle, given as either, brings its own,
-    its classes and head. `engine` is "auto", "flux" or "torch". `precision` of the frozen trunk and
-    of prediction is "fp32", "bf16", or "auto": bf16 where the processor computes it and a check
-    agrees. Raises InputError for an unknown architecture, WeightsError or BundleError for a file
-    that does not fit, EngineError where none can start.
+    from `seed`; a bundle, given as either, brings its own, its classes and head. `engine` is
+    "auto", "flux" or "torch". `precision` of the frozen trunk and of prediction is "fp32", "bf16",
+    or "auto": bf16 where the processor computes it and a check agrees. Raises InputError for an
+    unknown architecture or tag, WeightsError or BundleError for a file that does not
+    fit, EngineError where none can start.
     """
     if Path(name).suffix == ".safetensors":
         return _from_bundle(bundles.read(name), engine, device, precision)
@@ -406,13 +404,14 @@ def load(
         return _from_bundle(bundle, engine, device, precision)
     chosen, why = engines.choose(engine)
     plan = Plan(row, None, seed, precision, device)
+    published = _published(row, weights)
     if weights is None or weights == "none":
         network = engines.build(chosen, plan)
     else:
         network = engines.build(chosen, replace(plan, seed=None))
-        network.load_state(_weights(chosen, plan, weights))
+        tag = published and published.tag
+        network.load_state(engines.pretrained(chosen, row, tag) if tag else _given(plan, weights))
     network.cut_at(resolve_cut(network.units, "head"))
-    published = row.tagged(str(weights)) if _is_tag(row, weights) else None
     preprocessing = published.preprocessing if published else row.preprocessing
     info = {"weights": published.tag} if published else {}
     return Classifier(network, plan, imagenet_classes(), preprocessing, why, info)
@@ -423,14 +422,15 @@ def _is_bundle(weights: str | Path | None) -> TypeGuard[str | Path]:
     return given and bundles.is_bundle(str(weights))
 
 
-def _is_tag(row: Architecture, given: str | Path | None) -> bool:
-    return given == "imagenet" or given in [weights.tag for weights in row.weights]
+def _published(row: Architecture, given: str | Path | None) -> Weights | None:
+    """Return the published weights that are meant; None for a file, a random start and the rest."""
+    known = given == "imagenet" or given in [weights.tag for weights in row.weights]
+    return row.tagged(str(given)) if known else None
 
 
-def _weights(engine: str, plan: Plan, given: str | Path) -> State:
+def _given(plan: Plan, given: str | Path) -> State:
+    """Return the weights of a file."""
     row = plan.architecture
-    if _is_tag(row, given):
-        return engines.pretrained(engine, row, str(given))
     if not Path(given).suffix:
         tags = ", ".join(weights.tag for weights in row.weights)
         raise InputError(

@@ -14,7 +14,7 @@ from pyflux_transfer.errors import StorageError
 
 
 def register(app: typer.Typer) -> None:
-    """Add `summary` and `features` and `models` to a command line."""
+    """Add `summary`, `features` and `models` to a command line."""
     app.command()(summary)
     app.command()(features)
     app.command()(models)

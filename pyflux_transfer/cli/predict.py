@@ -61,7 +61,7 @@ def predict(
 def _computed(
     files: Sequence[Path], top: int, batch_size: int, engine: str, precision: Precision
 ) -> Iterator[Prediction | Skipped]:
-    from pyflux_transfer import bundle as checkpoint
+    from pyflux_transfer import bundle as bundles
     from pyflux_transfer.predict import predict as answer
     from pyflux_transfer.predict import restore, sources
 
@@ -69,7 +69,7 @@ def _computed(
     if not photos:
         raise InputError(f"Give photos or folders to label after the bundle '{first}'.")
     given = [source for _, source in sources(photos)]  # a wrong path is told at once
-    bundle = checkpoint.read(bundle_path(first))
+    bundle = bundles.read(bundle_path(first))
     network = restore(bundle, engine, precision=precision)
     return answer(
         network, bundle.classes, bundle.preprocessing, given, top=top, batch_size=batch_size,

@@ -54,7 +54,7 @@ def _command() -> Any:
 
 
 def _serve(show_config: bool, given: dict[str, Any]) -> None:
-    from pyflux_transfer import bundle as checkpoint
+    from pyflux_transfer import bundle as bundles
     from pyflux_transfer.serving.settings import BUNDLE_LOADER, settings
 
     chosen = settings(**given)
@@ -62,7 +62,7 @@ def _serve(show_config: bool, given: dict[str, Any]) -> None:
         print(json.dumps(chosen.shown(), indent=2))
         return
     if chosen.loader == BUNDLE_LOADER:
-        checkpoint.describe(chosen.bundle)  # a wrong path ends here, with one line
+        bundles.describe(chosen.bundle)  # a wrong path ends here, with one line
     from pyflux_transfer.serving.server import run
 
     raise typer.Exit(run(chosen))

@@ -51,7 +51,7 @@ def choose(engine: str) -> tuple[str, str]:
     if engine != "auto":
         lookup(ENGINES, engine, "engine")
         return engine, f"engine: {engine} (asked for)"
-    missing = import_module(ENGINES["flux"]).readiness()
+    missing: str | None = _module("flux").readiness()
     if missing is None:
         return "flux", "engine: flux (the Julia environment is ready)"
     return "torch", f"engine: torch ({missing})"

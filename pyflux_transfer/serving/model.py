@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from pyflux_transfer import bundle as checkpoint
+from pyflux_transfer import bundle as bundles
 from pyflux_transfer import engines, predict
 from pyflux_transfer._version import __version__
 from pyflux_transfer.bundle import Bundle
@@ -133,7 +133,7 @@ def _read(path: Path) -> tuple[Bundle, str]:
     """Read a bundle and its digest, both of the same file: it may be replaced at any moment."""
     while True:
         before = signature(path)
-        bundle, digest = checkpoint.read(path), sha256()
+        bundle, digest = bundles.read(path), sha256()
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

@@ -86,7 +86,7 @@ class Shelves:
         try:
             # The open files keep the rows readable after the folder is gone.
             with tempfile.TemporaryDirectory(prefix="pyflux-features-") as folder:
-                return Store(Path(folder), self.shape)
+                return Store(Path(folder), self.shape, lasting=False)
         except (OSError, StorageError) as error:
             raise _no_room(error) from error
 

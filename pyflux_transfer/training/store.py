@@ -38,10 +38,14 @@ _META, _ROWS, _SUMS, _KEYS = "meta.json", "rows.f32", "sums.bin", "keys.bin"
 
 
 class Store:
-    """Float32 rows of one shape by 32-byte key. Opened for appending by one process at a time."""
+    """Float32 rows of one shape by 32-byte key. Opened for appending by one process at a time.
 
-    def __init__(self, folder: Path, shape: Shape) -> None:
+    One that is not `lasting` serves its process alone: no keys are written, nothing is flushed.
+    """
+
+    def __init__(self, folder: Path, shape: Shape, *, lasting: bool = True) -> None:
         self.shape = shape
+        self._lasting = lasting
         self._row_bytes = 4 * math.prod(shape)
         self._waiting: list[tuple[bytes, bytes]] = []  # keys and sums of rows not on the disk yet
         self._flushed = time.monotonic()
@@ -72,44 +76,40 @@ class Store:
         self._rows.truncate(count * self._row_bytes)
         self._sums.truncate(count * SUM_BYTES)
         self._keys.truncate(count * KEY_BYTES)
-        self._count = count  # rows whose keys are in the file
+        self._written = count
         return {key: i for i, key in enumerate(keys[:count])}
 
     def append(self, keys: Sequence[bytes], rows: Array) -> None:
         """Add rows; a full disk raises StorageError and loses none that were there."""
         rows = np.ascontiguousarray(rows, np.float32)
-        first = self._written
         try:
             _write(self._rows, rows.data.cast("B"))
         except OSError as error:
+            self._rows.truncate(self._written * self._row_bytes)  # what was cut short
             raise _full(error) from error
+        self.index.update({key: self._written + i for i, key in enumerate(keys)})
+        self._written += len(keys)
+        if not self._lasting:
+            return
         self._waiting += [(key, _sum(key, row)) for key, row in zip(keys, rows, strict=True)]
-        self.index.update({key: first + i for i, key in enumerate(keys)})
         waited = time.monotonic() - self._flushed
         if waited >= SYNC_S or len(self._waiting) * self._row_bytes >= SYNC_BYTES:
             self.flush()
-
-    @property
-    def _written(self) -> int:
-        """Count the rows in the file; what a full disk has cut short is cut off."""
-        count = os.fstat(self._rows.fileno()).st_size // self._row_bytes
-        self._rows.truncate(count * self._row_bytes)
-        return count
 
     def flush(self) -> None:
         """Bring rows to the disk, then their sums and keys; a full disk raises StorageError."""
         if not self._waiting:
             return
         keys, sums = zip(*self._waiting, strict=True)
+        done = self._written - len(keys)  # rows whose keys are in the file
         try:
             os.fsync(self._rows.fileno())
-            self._sums.truncate(self._count * SUM_BYTES)  # an earlier try may have failed midway
-            self._keys.truncate(self._count * KEY_BYTES)
+            self._sums.truncate(done * SUM_BYTES)  # an earlier try may have failed midway
+            self._keys.truncate(done * KEY_BYTES)
             _write(self._sums, memoryview(b"".join(sums)))
             _write(self._keys, memoryview(b"".join(keys)))
         except OSError as error:
             raise _full(error) from error
-        self._count += len(self._waiting)
         self._waiting.clear()
         self._flushed = time.monotonic()
 
