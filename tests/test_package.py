@@ -150,7 +150,7 @@ def found_in(place: Installed, module: str, expression: str) -> Sequence[str]:
 def test_the_installed_package_is_the_wheel_s(installed: Installed) -> None:
     (where,) = found_in(installed, NAME, "it.__file__")
     assert Path(where).is_relative_to(installed.bin.parent)
-    (julia,) = found_in(installed, f"{NAME}.environment", "it.julia_package()")
+    (julia,) = found_in(installed, f"{NAME}.installation.environment", "it.julia_package()")
     assert Path(julia).is_relative_to(installed.bin.parent)
     assert (Path(julia) / "src" / "PyFluxTransfer.jl").is_file()
 
