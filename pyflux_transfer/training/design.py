@@ -15,7 +15,7 @@ from pyflux_transfer.training.features import Features
 Doubles = NDArray[np.float64]
 
 BLOCK_NUMBERS = 2**22  # of a block's rows times its widest side: 32 MiB in float64
-ROTATED_BYTES = 2**28  # up to this size a rotated copy is kept
+COPIED_BYTES = 2**28  # up to this size rows are copied to compute faster
 WIDEST = 4096  # that is rotated: eigenvectors cost its cube, here 15 s on two cores
 NEGLIGIBLE = 1e-10  # of the largest second moment: directions that carry nothing
 RARE = 1e-4  # of the mean variance, added to all: what hardly varies is not blown up
@@ -49,6 +49,11 @@ class Rows:
             return np.asarray(block.reshape(-1, width), np.float32)
 
         return cls(count, width, read)
+
+    @property
+    def small(self) -> bool:
+        """Tell whether there is room for a copy."""
+        return 4 * self.count * self.width <= COPIED_BYTES
 
     def blocks(self, columns: int = 1) -> Iterator[tuple[slice, Array]]:
         """Yield row numbers and rows; `columns` numbers are what the caller makes of each row."""
@@ -107,7 +112,6 @@ class Design:
     lift: Map  # (M, R + 1) → (M, F + 1): what a row is multiplied by, and added to it
     drop: Map  # (M, F + 1) → (M, R + 1), its transpose
     original: Map  # (M, R + 1) → (M, D + 1): weights and biases for the features as they came
-    rotated: bool  # rows hold coordinates, lift and drop do nothing, the spectrum falls
 
 
 def reduce(features: Array | Features) -> Design:
@@ -133,8 +137,8 @@ def _dual(rows: Rows, standard: Standard) -> Design:
         some = slice(start, start + step)
         z = (whole[:, some] - standard.mean[some]) / standard.scale[some]
         products += z @ z.T
-    values, vectors = _descending(products)
-    kept = values > max(NEGLIGIBLE * values[0], np.finfo(float).tiny)
+    values, vectors = np.linalg.eigh(products)
+    kept = values > max(NEGLIGIBLE * values[-1], np.finfo(float).tiny)
     values, vectors = values[kept], vectors[:, kept]
     held = _held((vectors * np.sqrt(values)).astype(np.float32))
     back = _affine(standard, None)[0]
@@ -146,7 +150,7 @@ def _dual(rows: Rows, standard: Standard) -> Design:
             found += dual[:, where] @ standard.apply(block)
         return back(np.column_stack([found, w[:, -1]]))
 
-    return Design(held, np.append(values / rows.count, 1), _same, _same, original, rotated=True)
+    return Design(held, np.append(values / rows.count, 1), _same, _same, original)
 
 
 def _primal(rows: Rows, standard: Standard) -> Design:
@@ -155,15 +159,15 @@ def _primal(rows: Rows, standard: Standard) -> Design:
     for _, block in rows.blocks():
         z = standard.apply(block).astype(np.float32)  # the basis need not be exact
         moments += z.T @ z
-    values, vectors = _descending(moments / rows.count)
+    values, vectors = np.linalg.eigh(moments / rows.count)
     lift, drop = _affine(standard, vectors)
     spectrum = np.append(values.clip(0), 1)
-    if 4 * rows.count * rows.width > ROTATED_BYTES:
-        return Design(rows, spectrum, lift, drop, lift, rotated=False)
+    if not rows.small:
+        return Design(rows, spectrum, lift, drop, lift)
     held = np.empty((rows.count, rows.width), np.float32)
     for where, block in rows.blocks():
         held[where] = standard.apply(block) @ vectors
-    return Design(_held(held), spectrum, _same, _same, lift, rotated=True)
+    return Design(_held(held), spectrum, _same, _same, lift)
 
 
 def _plain(rows: Rows, standard: Standard) -> Design:
@@ -172,7 +176,7 @@ def _plain(rows: Rows, standard: Standard) -> Design:
     for _, block in rows.blocks():
         variance += np.square(standard.apply(block)).sum(axis=0) / rows.count
     lift, drop = _affine(standard, None)
-    return Design(rows, np.append(variance, 1), lift, drop, lift, rotated=False)
+    return Design(rows, np.append(variance, 1), lift, drop, lift)
 
 
 def _affine(standard: Standard, basis: Doubles | None) -> tuple[Map, Map]:
@@ -191,12 +195,6 @@ def _affine(standard: Standard, basis: Doubles | None) -> tuple[Map, Map]:
         )
 
     return lift, drop
-
-
-def _descending(moments: Doubles) -> tuple[Doubles, Doubles]:
-    """Return eigenvalues and eigenvectors, the largest first."""
-    values, vectors = np.linalg.eigh(moments)
-    return values[::-1], vectors[:, ::-1]
 
 
 def _same(w: NDArray[np.floating]) -> NDArray[np.floating]:

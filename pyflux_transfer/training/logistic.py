@@ -22,7 +22,8 @@ from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.design import Design, Doubles
 
 TOLERANCE = 1e-9  # part of the loss by which it may exceed its minimum, as its curvature reckons
-FORCING = 0.1  # a Newton step is solved for until its residual has shrunk to this part
+FORCING = 0.1  # a Newton step is solved for until its residual has shrunk to this part,
+ENOUGH = 0.2  # or its excess to this part of what is tolerated
 NEWTON_STEPS, CONJUGATE_STEPS, HALVINGS = 100, 300, 30
 DESCENT, NOISE = 1e-4, 1e-13  # what a step must gain of what its slope promises; rounding of a loss
 FLOOR = 1e-13  # the share that a class without rows starts with, and keeps
@@ -102,7 +103,8 @@ def minimise(
         if not open_.any():
             break
         curvature = _curvature(problem, point, decay)
-        further = _advance(problem, point, _step(point, curvature, open_), decay)
+        step = _step(point, curvature, open_, ENOUGH * tolerance * point.loss)
+        further = _advance(problem, point, step, decay)
         if further is None:  # as low as rounding allows
             break
         point = further
@@ -133,7 +135,8 @@ def look(problem: Problem, coefficients: Doubles, decay: float) -> Point:
         p -= target[:, None]
         p *= share
         delta = p.reshape(len(lifted), -1)
-        slope += np.column_stack([delta @ x, delta.sum(axis=1)])
+        # Exact differences may be summed in float32: rounding is a part of each, and evens out.
+        slope += np.column_stack([delta.astype(np.float32) @ block, delta.sum(axis=1)])
     penalty = _penalty(decay, width)
     gradient = design.drop(slope).reshape(coefficients.shape) + penalty * coefficients
     value = loss + _dot(coefficients, penalty * coefficients) / 2
@@ -165,17 +168,22 @@ def _curvature(problem: Problem, point: Point, decay: float) -> Callable[[Array]
     return product
 
 
-def _step(point: Point, curvature: Callable[[Array], Array], open_: NDArray[np.bool_]) -> Doubles:
+def _step(
+    point: Point,
+    curvature: Callable[[Array], Array],
+    open_: NDArray[np.bool_],
+    enough: Doubles,
+) -> Doubles:
     """Solve curvature · step = −gradient by preconditioned conjugate gradients, roughly.
 
-    Problems that are not open stay where they are.
+    Problems that are not open stay where they are; at an excess of `enough` (K,) one may cease.
     """
     metric = point.metric.astype(np.float32)
     step = np.zeros_like(metric)
     residual = -point.gradient.astype(np.float32)
     way = residual / metric
     size = _dot(residual, way)
-    goal = FORCING**2 * size
+    goal = np.maximum(FORCING**2 * size, enough)
     for _ in range(CONJUGATE_STEPS):
         if not open_.any():
             break

@@ -14,11 +14,11 @@ COUNT = 40
 WAYS = {
     "dual": ({}, 60),
     "primal": ({}, 12),
-    "not copied": ({"ROTATED_BYTES": 0}, 12),
+    "not copied": ({"COPIED_BYTES": 0}, 12),
     "too wide to rotate": ({"WIDEST": 1}, 60),
     "in pieces, dual": ({"BLOCK_NUMBERS": 200}, 60),
     "in pieces, primal": ({"BLOCK_NUMBERS": 200}, 12),
-    "in pieces, not copied": ({"BLOCK_NUMBERS": 200, "ROTATED_BYTES": 0}, 12),
+    "in pieces, not copied": ({"BLOCK_NUMBERS": 200, "COPIED_BYTES": 0}, 12),
 }
 
 
@@ -86,7 +86,7 @@ def test_fewer_rows_than_features_need_no_more_coordinates_than_rows() -> None:
 
 
 def test_an_array_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(design, "ROTATED_BYTES", 0)
+    monkeypatch.setattr(design, "COPIED_BYTES", 0)
     x = features(12)
     assert all(np.shares_memory(block, x) for _, block in reduce(x).rows.blocks())
 

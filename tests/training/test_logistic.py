@@ -53,7 +53,7 @@ def test_the_optimum_is_scikit_learns(width: int, decay: float, weights: Array |
     np.testing.assert_allclose(logits(found, x), wanted, atol=2e-3 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("way", [{"ROTATED_BYTES": 0}, {"WIDEST": 1}, {"BLOCK_NUMBERS": 500}])
+@pytest.mark.parametrize("way", [{"COPIED_BYTES": 0}, {"WIDEST": 1}, {"BLOCK_NUMBERS": 500}])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_way_leads_to_the_same_head(
     way: dict[str, int], width: int, monkeypatch: pytest.MonkeyPatch

@@ -68,7 +68,10 @@ def test_photos_that_are_never_held_out_only_teach() -> None:
     parts = np.where(np.arange(len(y)) % 5 == 0, 0, -1)
     found = cross_validate(reduce(x), y, CLASSES, parts, [1e-3])
     np.testing.assert_array_equal(found.held_out, parts == 0)
+    np.testing.assert_array_equal(found.learnt, parts == 0)
     assert not found.logits[parts < 0].any()
+    losses = -np.log(chances(found.logits)[np.arange(len(y)), y])
+    assert found.best.loss == pytest.approx(losses[parts == 0].mean(), rel=1e-5)
     seen = (found.logits.argmax(1) == y)[parts == 0]
     assert found.best.accuracy == seen.mean()
 
