@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyflux_transfer.engines.base import Labels
 from pyflux_transfer.networks.tensors import Array
-from pyflux_transfer.training.design import Design, Doubles
+from pyflux_transfer.training.design import Design, Doubles, Floats
+from pyflux_transfer.training.rows import ALONE, Workers, workers
 
 TOLERANCE = 1e-9  # part of the loss by which it may exceed its minimum, as its curvature reckons
 FORCING = 0.1  # a Newton step is solved for until its residual has shrunk to this part,
@@ -97,46 +99,34 @@ def minimise(
 
     The optimum is unique, so it does not depend on the start beyond the tolerance.
     """
-    point = look(problem, problem.start() if start is None else start, decay)
-    for _ in range(NEWTON_STEPS):
-        open_ = point.excess() > tolerance * point.loss
-        if not open_.any():
-            break
-        curvature = _curvature(problem, point, decay)
-        step = _step(point, curvature, open_, ENOUGH * tolerance * point.loss)
-        further = _advance(problem, point, step, decay)
-        if further is None:  # as low as rounding allows
-            break
-        point = further
+    with workers() as by:
+        point = look(problem, problem.start() if start is None else start, decay, by)
+        for _ in range(NEWTON_STEPS):
+            open_ = point.excess() > tolerance * point.loss
+            if not open_.any():
+                break
+            curvature = _curvature(problem, point, decay, by)
+            step = _step(point, curvature, open_, ENOUGH * tolerance * point.loss)
+            further = _advance(problem, point, step, decay, by)
+            if further is None:  # as low as rounding allows
+                break
+            point = further
     return point
 
 
-def look(problem: Problem, coefficients: Doubles, decay: float) -> Point:
+def look(problem: Problem, coefficients: Doubles, decay: float, by: Workers = ALONE) -> Point:
     """Compute losses, gradients and chances at coefficients (C, K, R + 1)."""
     classes, count, width = coefficients.shape
     design = problem.design
     lifted = design.lift(coefficients.reshape(-1, width))
     slope, spread = np.zeros_like(lifted), np.zeros((classes, count))
     loss, chances = np.zeros(count), list[Array]()
-    for where, block in design.rows.blocks(len(lifted)):
-        x = block.astype(np.float64)
-        target, share = problem.wanted[:, problem.labels[where]], problem.share[:, where]
-        z = (lifted[:, :-1] @ x.T + lifted[:, -1:]).reshape(classes, count, -1)
-        z -= z.max(axis=0)
-        p = np.exp(z)
-        total = p.sum(axis=0)
-        p /= total
-        mass = target.sum(axis=0)
-        losses = np.log(total) * mass - np.einsum("cn,ckn->kn", target, z)
-        loss += (losses * share).sum(axis=1)
-        chances.append(p.astype(np.float32))
-        spread += (p * (1 - p) * (mass * share)).sum(axis=2)
-        p *= mass
-        p -= target[:, None]
-        p *= share
-        delta = p.reshape(len(lifted), -1)
-        # Exact differences may be summed in float32: rounding is a part of each, and evens out.
-        slope += np.column_stack([delta.astype(np.float32) @ block, delta.sum(axis=1)])
+    blocks = design.rows.blocks(len(lifted))
+    for part in by.each(partial(_look_at, problem, lifted), blocks):
+        loss += part[0]
+        spread += part[1]
+        slope += part[2]
+        chances.append(part[3])
     penalty = _penalty(decay, width)
     gradient = design.drop(slope).reshape(coefficients.shape) + penalty * coefficients
     value = loss + _dot(coefficients, penalty * coefficients) / 2
@@ -144,25 +134,55 @@ def look(problem: Problem, coefficients: Doubles, decay: float) -> Point:
     return Point(coefficients, loss, value, gradient, metric, chances)
 
 
-def _curvature(problem: Problem, point: Point, decay: float) -> Callable[[Array], Array]:
+def _look_at(
+    problem: Problem, lifted: Floats, where: slice
+) -> tuple[Doubles, Doubles, Floats, Array]:
+    """Return a block's part in loss (K,), spread (C, K) and slope (C·K, F + 1); its chances."""
+    block = problem.design.rows.read(where)
+    target, share = problem.wanted[:, problem.labels[where]], problem.share[:, where]
+    z = lifted[:, :-1] @ block.astype(np.float64).T + lifted[:, -1:]
+    z = z.reshape(len(target), len(share), -1)
+    z -= z.max(axis=0)
+    p = np.exp(z)
+    total = p.sum(axis=0)
+    p /= total
+    chances, mass = p.astype(np.float32), target.sum(axis=0)
+    losses = np.log(total) * mass - np.einsum("cn,ckn->kn", target, z)
+    spread = (p * (1 - p) * (mass * share)).sum(axis=2)
+    p *= mass
+    p -= target[:, None]
+    p *= share
+    delta = p.reshape(len(lifted), -1)
+    # Exact differences may be summed in float32: rounding is a part of each, and evens out.
+    slope = np.column_stack([delta.astype(np.float32) @ block, delta.sum(axis=1)])
+    return (losses * share).sum(axis=1), spread, slope, chances
+
+
+def _curvature(
+    problem: Problem, point: Point, decay: float, by: Workers
+) -> Callable[[Array], Array]:
     """Return the product of the second derivative with coefficients (C, K, R + 1) float32."""
     design, shape = problem.design, point.gradient.shape
-    width = shape[-1]
-    penalty = _penalty(decay, width).astype(np.float32)
+    penalty = _penalty(decay, shape[-1]).astype(np.float32)
     mass = problem.wanted.sum(axis=0)[problem.labels]
     share = (problem.share * mass).astype(np.float32)
+    blocks = design.rows.blocks(shape[0] * shape[1])
+    chances = {where.start: p for where, p in zip(blocks, point.chances, strict=True)}
+
+    def part(lifted: Floats, where: slice) -> Floats:
+        x, p = design.rows.read(where), chances[where.start]
+        t = (lifted[:, :-1] @ x.T + lifted[:, -1:]).reshape(p.shape)
+        t *= p
+        t -= p * t.sum(axis=0)
+        t *= share[:, where]
+        flat = t.reshape(len(lifted), -1)
+        return np.column_stack([flat @ x, flat.sum(axis=1)])
 
     def product(v: Array) -> Array:
-        lifted = design.lift(v.reshape(-1, width))
+        lifted = design.lift(v.reshape(-1, shape[-1]))
         found = np.zeros(lifted.shape)
-        blocks = zip(design.rows.blocks(len(lifted)), point.chances, strict=True)
-        for (where, x), p in blocks:
-            t = (lifted[:, :-1] @ x.T + lifted[:, -1:]).reshape(p.shape)
-            t *= p
-            t -= p * t.sum(axis=0)
-            t *= share[:, where]
-            flat = t.reshape(len(lifted), -1)
-            found += np.column_stack([flat @ x, flat.sum(axis=1)])
+        for some in by.each(partial(part, lifted), blocks):
+            found += some
         return design.drop(found.astype(np.float32)).reshape(shape) + penalty * v
 
     return product
@@ -199,12 +219,14 @@ def _step(
     return step.astype(np.float64)
 
 
-def _advance(problem: Problem, point: Point, step: Doubles, decay: float) -> Point | None:
+def _advance(
+    problem: Problem, point: Point, step: Doubles, decay: float, by: Workers
+) -> Point | None:
     """Go along the step, half as far wherever that does not descend; None where nothing does."""
     slope = _dot(point.gradient, step)
     length = np.ones_like(slope)
     for _ in range(HALVINGS):
-        further = look(problem, point.coefficients + length[:, None] * step, decay)
+        further = look(problem, point.coefficients + length[:, None] * step, decay, by)
         far = further.value > point.value + DESCENT * length * slope + NOISE
         if not far.any():
             return further
@@ -217,7 +239,7 @@ def _penalty(decay: float, width: int) -> Doubles:
     return np.append(np.full(width - 1, decay), 0.0)
 
 
-def _dot(a: NDArray[np.floating], b: NDArray[np.floating]) -> Doubles:
+def _dot(a: Floats, b: Floats) -> Doubles:
     """Return inner products (K,) of coefficients."""
     return np.asarray(np.einsum("ckr,ckr->k", a, b), np.float64)
 

@@ -147,7 +147,8 @@ def _held_out_logits(design: Design, folds: NDArray[np.integer], found: Doubles)
     classes, count, width = found.shape
     lifted = design.lift(found.reshape(-1, width)).astype(np.float32).reshape(classes, count, -1)
     logits = np.zeros((len(folds), classes), np.float32)
-    for where, block in design.rows.blocks(classes):
+    for where in design.rows.blocks(classes):
+        block = design.rows.read(where)
         for k in range(count):
             mine = np.flatnonzero(folds[where] == k)
             logits[where.start + mine] = block[mine] @ lifted[:, k, :-1].T + lifted[:, k, -1]

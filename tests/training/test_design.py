@@ -5,20 +5,21 @@ import pytest
 
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.tensors import Array
-from pyflux_transfer.training import design
-from pyflux_transfer.training.design import Design, Rows, Standard, reduce
+from pyflux_transfer.training import rows
+from pyflux_transfer.training.design import Design, Standard, reduce
 from pyflux_transfer.training.features import Features
+from pyflux_transfer.training.rows import Rows
 
 COUNT = 40
 # What is patched to make a small problem take the way of a large one, and its width.
 WAYS = {
     "dual": ({}, 60),
     "primal": ({}, 12),
-    "not copied": ({"COPIED_BYTES": 0}, 12),
-    "too wide to rotate": ({"WIDEST": 1}, 60),
-    "in pieces, dual": ({"BLOCK_NUMBERS": 200}, 60),
-    "in pieces, primal": ({"BLOCK_NUMBERS": 200}, 12),
-    "in pieces, not copied": ({"BLOCK_NUMBERS": 200, "COPIED_BYTES": 0}, 12),
+    "not copied": ({"rows.COPIED_BYTES": 0}, 12),
+    "too wide to rotate": ({"design.WIDEST": 1}, 60),
+    "in pieces, dual": ({"rows.BLOCK_NUMBERS": 200}, 60),
+    "in pieces, primal": ({"rows.BLOCK_NUMBERS": 200}, 12),
+    "in pieces, not copied": ({"rows.BLOCK_NUMBERS": 200, "rows.COPIED_BYTES": 0}, 12),
 }
 
 
@@ -32,7 +33,7 @@ def features(width: int, count: int = COUNT) -> Array:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Array, Design]:
     patches, width = WAYS[request.param]
     for name, value in patches.items():
-        monkeypatch.setattr(design, name, value)
+        monkeypatch.setattr(f"pyflux_transfer.training.{name}", value)
     x = features(width)
     return x, reduce(x)
 
@@ -41,8 +42,10 @@ def coefficients(found: Design) -> Array:
     return np.random.default_rng(1).normal(size=(3, len(found.spectrum)))
 
 
-def rows(found: Design) -> Array:
-    return np.concatenate([block for _, block in found.rows.blocks()]).astype(np.float64)
+def content(found: Design) -> Array:
+    return np.concatenate([found.rows.read(where) for where in found.rows.blocks()]).astype(
+        np.float64
+    )
 
 
 def test_logits_are_the_same_in_coordinates_and_on_the_features(
@@ -51,7 +54,7 @@ def test_logits_are_the_same_in_coordinates_and_on_the_features(
     x, found = way
     w = coefficients(found)
     inner, outer = found.lift(w), found.original(w)
-    here = rows(found) @ inner[:, :-1].T + inner[:, -1]
+    here = content(found) @ inner[:, :-1].T + inner[:, -1]
     there = x.astype(np.float64) @ outer[:, :-1].T + outer[:, -1]
     np.testing.assert_allclose(here, there, atol=1e-5)
 
@@ -76,7 +79,7 @@ def test_the_spectrum_is_the_mean_square_of_each_coordinate(way: tuple[Array, De
     _, found = way
     bases = np.eye(len(found.spectrum))[:-1]  # without bias
     lifted = found.lift(bases)
-    values = rows(found) @ lifted[:, :-1].T + lifted[:, -1]
+    values = content(found) @ lifted[:, :-1].T + lifted[:, -1]
     np.testing.assert_allclose((values**2).mean(0), found.spectrum[:-1], rtol=1e-4, atol=1e-7)
     assert found.spectrum[:-1].sum() == pytest.approx(1, rel=1e-4)
 
@@ -86,9 +89,9 @@ def test_fewer_rows_than_features_need_no_more_coordinates_than_rows() -> None:
 
 
 def test_an_array_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(design, "COPIED_BYTES", 0)
+    monkeypatch.setattr(rows, "COPIED_BYTES", 0)
     x = features(12)
-    assert all(np.shares_memory(block, x) for _, block in reduce(x).rows.blocks())
+    assert np.shares_memory(reduce(x).rows.read(slice(3, 5)), x)
 
 
 def test_kept_features_are_read_in_pieces_and_flattened(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,9 +101,9 @@ def test_kept_features_are_read_in_pieces_and_flattened(monkeypatch: pytest.Monk
         asked.append(len(indices))
         return x[np.asarray(indices)]
 
-    monkeypatch.setattr(design, "BLOCK_NUMBERS", 120)
+    monkeypatch.setattr(rows, "BLOCK_NUMBERS", 120)
     kept = Features(x.shape[1:], COUNT, take)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(rows(reduce(kept)), rows(reduce(x)))
+    np.testing.assert_array_equal(content(reduce(kept)), content(reduce(x)))
     assert max(asked) == 10
 
 
