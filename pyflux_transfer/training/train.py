@@ -276,7 +276,7 @@ def _solve(
 ) -> Record:
     options, start = job.options, timer.seconds["tail"]
     with timer.measure("tail"):
-        loss, _ = solve(
+        loss = solve(
             job.network, examples.features, np.repeat(examples.labels, examples.views),
             decay=options.weight_decay, smoothing=options.label_smoothing, weights=weights,
         )  # fmt: skip

@@ -107,6 +107,12 @@ def test_kept_features_are_read_in_pieces_and_flattened(monkeypatch: pytest.Monk
     assert max(asked) == 10
 
 
+def test_alike_all_features_are_divided_by_one_number() -> None:
+    x = features(12)
+    scale = reduce(x, alike=True).standard.scale
+    np.testing.assert_allclose(scale, np.sqrt(x.var(axis=0).sum()), rtol=1e-5)
+
+
 def test_features_that_are_all_alike_leave_the_bias_alone() -> None:
     for width in (12, 60):
         found = reduce(np.ones((COUNT, width), np.float32))
