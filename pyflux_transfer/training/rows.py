@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
+from threading import Lock, RLock
 from typing import TypeVar
 
 import numpy as np
 
+from pyflux_transfer.data.batches import default_workers
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.features import Features
@@ -39,6 +39,7 @@ class Workers:
 
 
 ALONE = Workers(None)
+_ONE_AT_A_TIME = RLock()
 
 
 @contextmanager
@@ -47,10 +48,11 @@ def workers() -> Iterator[Workers]:
 
     A product's own threads wait for each other, a processor spinning; where other programs take
     a core they take five times as long. And how blocks are summed does not depend on the cores.
+    Whoever asks while another thread has the cores waits: the limit holds for the whole process.
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, "blas"):
+    with _ONE_AT_A_TIME, threadpool_limits(1, "blas"):
         if (threads := _threads()) == 1:
             yield ALONE
             return
@@ -60,8 +62,7 @@ def workers() -> Iterator[Workers]:
 
 def _threads() -> int:
     """Return the number of cores this process may use, within limits."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, THREADS)
+    return min(default_workers(), THREADS)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.design import Design, Doubles
 from pyflux_transfer.training.logistic import Problem, minimise
+from pyflux_transfer.training.rows import workers
 
 TOLERANCE = 1e-5  # of the loss: out-of-fold logits are then right to 0.1, log losses to 3e-4
 STRENGTHS = 8
@@ -146,13 +147,17 @@ def _held_out_logits(design: Design, folds: NDArray[np.integer], found: Doubles)
     """Return logits (N, C) float32 of each photo by the head that must not learn from it."""
     classes, count, width = found.shape
     lifted = design.lift(found.reshape(-1, width)).astype(np.float32).reshape(classes, count, -1)
-    logits = np.zeros((len(folds), classes), np.float32)
-    for where in design.rows.blocks(classes):
+
+    def logits(where: slice) -> Array:
         block = design.rows.read(where)
+        said = np.zeros((len(block), classes), np.float32)
         for k in range(count):
-            mine = np.flatnonzero(folds[where] == k)
-            logits[where.start + mine] = block[mine] @ lifted[:, k, :-1].T + lifted[:, k, -1]
-    return logits
+            mine = folds[where] == k
+            said[mine] = block[mine] @ lifted[:, k, :-1].T + lifted[:, k, -1]
+        return said
+
+    with workers() as by:
+        return np.concatenate(list(by.each(logits, design.rows.blocks(classes))))
 
 
 def _judge(decay: float, logits: Array, labels: Labels, held: Flags, value: Doubles) -> Strength:
