@@ -20,7 +20,8 @@ TOLERANCE = 1e-5  # of the loss: out-of-fold logits are then right to 0.1, log l
 STRENGTHS = 8
 STRONGEST, FACTOR = 10**0.5, 10 ** (-4 / 7)  # eight strengths: 10^0.5 … 10^-3.5 over N
 STRONGER, WEAKER = 4, 16  # strengths at most beyond the strongest, and from it on
-RISES, GAIN = 2, 1e-3  # weaker ones cease after so many in a row that gain less than this part
+RISES, GAIN = 2, 1e-3  # weaker ones cease after so many in a row that gain less than this part,
+NOTHING = 0.1  # or less than these nats in all: where photos part, the loss falls for ever
 
 Flags = NDArray[np.bool_]
 
@@ -75,7 +76,8 @@ def cross_validate(
 
     `labels` (N,) int64 from 0; `folds` (N,) tells which head must not learn from a photo: 0 …
     K − 1, or -1 for all may. Without `decays` they go from strong to weak, with the spacing of
-    `grid`, until the loss has ceased to fall, and to stronger ones where the first was the best.
+    `grid`, until the loss has ceased to fall, by 0.1 nats over all photos or by a thousandth, and
+    to stronger ones where the first was the best.
     Raises InputError where a fold is empty or holds all photos. The rule of one standard error
     was worse on unseen photos, in log loss and in accuracy.
     """
@@ -91,14 +93,16 @@ def cross_validate(
             logits = _held_out_logits(design, folds, found)
             yield _Trial(_judge(decay, logits, labels, folds >= 0, value), logits, found)
 
+    nothing = NOTHING / max(learnt.sum(), 1)
     if decays is not None:
-        tried, best = _descend(trials(sorted(decays, reverse=True)), math.inf)
+        tried, best = _descend(trials(sorted(decays, reverse=True)), math.inf, nothing)
     else:
         first = STRONGEST / len(labels)
-        tried, best = _descend(trials([first * FACTOR**i for i in range(WEAKER)]), RISES)
+        weaker = [first * FACTOR**i for i in range(WEAKER)]
+        tried, best = _descend(trials(weaker), RISES, nothing)
         if best.strength is tried[0]:
             beyond = [first / FACTOR**i for i in range(1, STRONGER + 1)]
-            more, other = _descend(trials(beyond), 1)
+            more, other = _descend(trials(beyond), 1, nothing)
             tried, best = more[::-1] + tried, min(best, other, key=lambda t: t.strength.loss)
     start = best.coefficients.mean(axis=1, keepdims=True)
     return Validation(tuple(tried), best.strength, best.logits, folds >= 0, learnt, start)
@@ -174,14 +178,19 @@ def _judge(decay: float, logits: Array, labels: Labels, held: Flags, value: Doub
     )  # fmt: skip
 
 
-def _descend(trials: Iterable[_Trial], patience: float) -> tuple[list[Strength], _Trial]:
-    """Try one after another until `patience` in a row gained nothing; keep the best's logits."""
+def _descend(
+    trials: Iterable[_Trial], patience: float, nothing: float
+) -> tuple[list[Strength], _Trial]:
+    """Try one after another until `patience` in a row gained next to nothing.
+
+    Returns all that were tried, and the one of lowest loss with its logits.
+    """
     tried, best, idle = list[Strength](), None, 0
     for trial in trials:
         tried.append(trial.strength)
-        gained = best is None or trial.strength.loss < best.strength.loss * (1 - GAIN)
-        idle = 0 if gained else idle + 1
-        if best is None or trial.strength.loss < best.strength.loss:
+        loss, lowest = trial.strength.loss, best.strength.loss if best else math.inf
+        idle = 0 if lowest - loss > max(GAIN * loss, nothing) else idle + 1
+        if best is None or loss < lowest:
             best = trial
         if idle >= patience:
             break

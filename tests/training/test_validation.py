@@ -10,7 +10,7 @@ from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.design import reduce
 from pyflux_transfer.training.logistic import Problem, solve
-from pyflux_transfer.training.validation import cross_validate, grid
+from pyflux_transfer.training.validation import WEAKER, cross_validate, grid
 from tests.training.test_logistic import CLASSES, clouds, standardised
 
 
@@ -115,7 +115,10 @@ def test_where_weaker_is_better_for_ever_it_comes_to_an_end() -> None:
     y = np.arange(80) % 2
     x = np.column_stack([y, -y]).astype(np.float32)
     found = cross_validate(reduce(x), y, 2, folds(80))
-    assert found.best.decay < grid(80)[-1]
+    losses = [strength.loss for strength in found.tried]
+    assert losses == sorted(losses, reverse=True)
+    assert len(losses) < WEAKER
+    assert losses[-1] < losses[-3] < 0.5 / 80  # that is the nats of half a photo among 80
     assert found.best.accuracy == 1
     assert np.isfinite(found.logits).all()
 
