@@ -263,7 +263,8 @@ class Solution:
 
 def solve(problem: Problem, decay: float, start: Doubles | None = None) -> Solution:
     """Solve one problem; `decay` is that of weights on standardised features (see `Standard`)."""
-    point = minimise(problem, decay, start)
-    found = problem.design.original(point.coefficients[:, 0])
+    with workers():
+        point = minimise(problem, decay, start)
+        found = problem.design.original(point.coefficients[:, 0])
     found = (found - found.mean(axis=0)).astype(np.float32)  # which alters no probability
     return Solution(found[:, :-1], found[:, -1], float(point.loss[0]))

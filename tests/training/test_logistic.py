@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from pyflux_transfer.engines.base import Labels
 from pyflux_transfer.networks.tensors import Array
@@ -125,10 +126,11 @@ def test_features_that_are_all_alike_are_no_obstacle() -> None:
 def test_the_number_of_threads_does_not_alter_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = clouds(600, 700, 10)
 
-    def weight(threads: int) -> Array:
+    def weight(threads: int, of_products: int) -> Array:
         monkeypatch.setattr(rows, "_threads", lambda: threads)
-        return solve(Problem.of(reduce(x), y, 10), 1e-4).weight
+        with threadpool_limits(of_products, "blas"):
+            return solve(Problem.of(reduce(x), y, 10), 1e-4).weight
 
-    alone = weight(1)
-    for threads in (2, 5):
-        np.testing.assert_array_equal(weight(threads), alone)
+    alone = weight(1, 1)
+    for threads, of_products in ((2, 1), (5, 1), (2, 4)):
+        np.testing.assert_array_equal(weight(threads, of_products), alone)
