@@ -11,8 +11,9 @@ class Estimate:
     """What cross-validation tells: each photo judged by a head that has not learnt from it.
 
     `accuracy` (0–1) and `log_loss` (nats, class weights applied, before the temperature) come with
-    their standard errors over photos; `decay` is the strength they were lowest with, of `tried`
-    strengths. The choice among so few flatters both a little.
+    their standard errors over photos, or over groups of photos where these are told; `decay` is
+    the strength they were lowest with, of `tried` strengths. The choice among so few flatters both
+    a little.
     """
 
     accuracy: float

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyflux_transfer.data.dataset import Dataset
-from pyflux_transfer.data.folds import folds
+from pyflux_transfer.data.folds import bunches, folds
 from pyflux_transfer.engines.base import Labels, Network
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
@@ -106,7 +106,7 @@ def solve_head(maker: Maker, train: Dataset) -> HeadResult:
         if held.max() > 0:
             judged = cross_validate(
                 design, labels, classes, held,
-                smoothing=options.label_smoothing, weights=weights,
+                smoothing=options.label_smoothing, weights=weights, bunches=bunches(train),
             )  # fmt: skip
         decay = judged.best.decay if judged else UNJUDGED * STRONGEST / len(labels)
         problem = Problem.of(
@@ -116,7 +116,8 @@ def solve_head(maker: Maker, train: Dataset) -> HeadResult:
         temperature = _temperature(judged, labels) if judged else 1.0
         write_dense(network, name, head.weight, head.bias)
     if judged is None:
-        say("no class has two different photos, so none can be held out: the head is unjudged")
+        say("no class has two different photos (or groups), so none can be held out: "
+            "the head is unjudged")  # fmt: skip
         return HeadResult(head.loss, decay, temperature, None)
     best, count = judged.best, int(held.max()) + 1
     estimate = Estimate(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,15 @@ def test_the_estimate_is_that_of_heads_which_have_not_seen_the_photo(data: Datas
     )  # fmt: skip
     assert notes.lines[-1].startswith(estimate.sentence())
     assert f"temperature {found.temperature:.2f}" in notes.lines[-1]
+
+
+def test_groups_are_held_out_whole_and_err_together(data: Dataset) -> None:
+    halves = [replace(s, group=f"{s.label}{i % 2}") for i, s in enumerate(data.samples)]
+    halved = run(replace(data, samples=tuple(halves)))[1].estimate
+    assert halved.folds == 2
+    pairs = [replace(s, group=f"{i // 2}") for i, s in enumerate(data.samples)]
+    grouped, alone = (run(d)[1].estimate for d in (replace(data, samples=tuple(pairs)), data))
+    assert grouped.accuracy_error != alone.accuracy_error
 
 
 def test_the_same_photos_and_seed_are_the_same_head(data: Dataset) -> None:
