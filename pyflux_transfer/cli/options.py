@@ -28,6 +28,12 @@ def bundle_path(path: Path) -> Path:
     return path
 
 
+def given(context: typer.Context) -> set[str]:
+    """Return the names of the parameters that were given, whatever their values."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source and source.name != "DEFAULT"}
+
+
 def cut(text: str) -> int | str:
     """Return a unit's index, or a stage's name."""
     return int(text) if text.lstrip("-").isdigit() else text

@@ -131,8 +131,7 @@ def train(
 
 def _given(context: typer.Context) -> set[str]:
     """Return the options that were given, whatever their values, as those of `fit` are named."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    names = {name for name, source in sources.items() if source and source.name != "DEFAULT"}
+    names = cli_options.given(context)
     return names | ({"class_weights"} if "balance" in names else set())
 
 

@@ -26,8 +26,11 @@ class Estimate:
 
     def sentence(self) -> str:
         """Return the accuracy as one would say it."""
-        mean, error = 100 * self.accuracy, 100 * self.accuracy_error
-        return f"cross-validated accuracy {mean:.1f} ± {error:.1f} %"
+        return f"cross-validated accuracy {self.figures()}"
+
+    def figures(self) -> str:
+        """Return the accuracy and its standard error in percent."""
+        return f"{100 * self.accuracy:.1f} ± {100 * self.accuracy_error:.1f} %"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
