@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pyflux_transfer.training.options import OptionFields
 
 BATCH, RUNS = 16, 3  # images at once, and how often, to time a trunk
+_MEASURED = ("pixels", "parameters", "bytes", "ms", "estimate")
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ class Candidate:
         return self.architecture if plain else f"{self.architecture}={self.weights}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {"name": self.name, **asdict(self)}
+        """Return plain data; of one that failed, what could not be told is null."""
+        row = {"name": self.name, **asdict(self), "error": self.error or None}
+        return row if self.estimate else {**row, **dict.fromkeys(_MEASURED)}
 
 
 def compare(
@@ -121,6 +123,7 @@ def compare(
     for one in wanted:
 
         def judge(one: Candidate = one) -> Candidate:
+            _refuse_bundle(one.weights)
             precision = chosen.precision or "auto"
             net = load(one.architecture, weights=one.weights, engine=engine, precision=precision)
             model = net.with_head(train.classes)
@@ -153,14 +156,17 @@ def _named(text: str) -> Candidate:
     """Return what NAME or NAME=WEIGHTS asks for."""
     name, _, weights = text.partition("=")
     row = architecture(name)
-    if weights and Path(weights).suffix == ".safetensors" and bundles.is_bundle(weights):
+    if weights in ("", "imagenet") and row.weights:
+        weights = row.weights[0].tag
+    return Candidate(row.name, weights or "none")
+
+
+def _refuse_bundle(weights: str) -> None:
+    if Path(weights).suffix == ".safetensors" and bundles.is_bundle(weights):
         raise InputError(
             f"'{weights}' is a bundle, which may have learnt from these photos. To judge it: "
             f"pyflux-transfer evaluate {weights} and photos it has not seen."
         )
-    if weights in ("", "imagenet") and row.weights:
-        weights = row.weights[0].tag
-    return Candidate(row.name, weights or "none")
 
 
 def _tried(judge: Callable[[], Candidate], one: Candidate, watcher: Watcher) -> Candidate:

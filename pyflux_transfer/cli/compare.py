@@ -15,9 +15,13 @@ from pyflux_transfer.errors import InputError
 from pyflux_transfer.insight.tables import console, errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from pyflux_transfer.comparison import Candidate
+    from pyflux_transfer.data.dataset import Splits
+    from pyflux_transfer.engines.base import Precision
+    from pyflux_transfer.training.callbacks import Watcher
+    from pyflux_transfer.training.options import Options
 
 _NAMES = "Architectures, by comma or repeated, NAME or NAME=WEIGHTS (a tag or a file)."
 _HERE = {"data", "arch", "as_json"}  # what `train` is told otherwise, or not
@@ -47,6 +51,7 @@ def compare(
     Without --arch all are taken whose published weights are on this machine.
     """
     from pyflux_transfer.comparison import compare as judge
+    from pyflux_transfer.comparison import recommended
 
     names = None if arch is None else [name for text in arch for name in text.split(",") if name]
     if names == []:
@@ -60,10 +65,37 @@ def compare(
     if as_json:
         answer = {"networks": [row.to_json() for row in rows], "train": command}
         print(json.dumps(answer, indent=2))
-        return
-    report.comparison(rows)
-    if command:
+    else:
+        report.comparison(rows)
+    recommended(rows)  # where all have failed that is an error
+    if not as_json:
         console.print(f"\nTrain it:\n  {command}", soft_wrap=True)
+
+
+def best(
+    data: Path, given: Collection[str], options: Options, engine: str, precision: Precision,
+    cache: bool, watcher: Watcher,
+) -> tuple[Candidate, Splits]:  # fmt: skip
+    """Return the network that a comparison recommends, and the photos as they were scanned.
+
+    What was `given` of the options counts as far as the recipe heeds it.
+    """
+    from pyflux_transfer.comparison import compare as judge
+    from pyflux_transfer.comparison import recommended
+    from pyflux_transfer.data.source import Reader
+    from pyflux_transfer.training.callbacks import Silent
+    from pyflux_transfer.training.recipe import HEEDED
+
+    for name in ("weights", "resume"):
+        if name in given:
+            raise InputError(f"--arch auto chooses the network. Name it, or leave --{name} out.")
+    splits = Reader(options.workers, options.max_pixels, watcher.bar).read(data)
+    heeded: Any = {k: v for k, v in vars(options).items() if k in HEEDED.intersection(given)}
+    heeded["precision"] = precision
+    rows = judge(splits, engine=engine, cache=cache, watcher=watcher, **heeded)
+    if not isinstance(watcher, Silent):
+        report.comparison(rows)
+    return recommended(rows), splits
 
 
 def _training(rows: Sequence[Candidate], data: Path, context: typer.Context) -> str | None:

@@ -13,6 +13,10 @@ from pyflux_transfer.errors import InputError
 Data = Annotated[Path, typer.Argument(help="Folder with one folder a class, or a CSV.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A saved bundle (.safetensors).")]
 Arch = Annotated[str, typer.Option(help="Architecture (see `models`), or a bundle to go on with.")]
+ArchOrAuto = Annotated[
+    str,
+    typer.Option(help="Architecture, auto (see `models`, `compare`), or a bundle to go on with."),
+]
 WeightsOption = Annotated[
     str, typer.Option(help="imagenet, a tag (see `models`), a file, or none.")
 ]

@@ -134,7 +134,8 @@ def models(out: Console = console) -> None:
 
 def comparison(rows: Sequence[Candidate], out: Console = console) -> None:
     """Print the networks, the best first, and under the table what its signs and times mean."""
-    found = table("", "network")
+    found = table("")
+    found.add_column("network", overflow="fold")
     for name in ("accuracy", "log loss", "ms/image", "parameters", "MB"):
         found.add_column(name, justify="right", no_wrap=True)
     for row in rows:
@@ -144,22 +145,20 @@ def comparison(rows: Sequence[Candidate], out: Console = console) -> None:
             continue
         found.add_row(
             sign, row.name, row.estimate.figures(), f"{row.estimate.log_loss:.3f}",
-            f"{row.ms:.1f}", f"{row.parameters:,}", f"{row.bytes / 1e6:.1f}",
+            f"{row.ms:.1f}", f"{row.parameters / 1e6:.1f} M", f"{row.bytes / 1e6:.1f}",
             style="bold" if row.recommended else "",
         )  # fmt: skip
     show(found, out)
     for row in rows:
         if row.error:
             out.print(f"✗ {row.name}: {row.error}", soft_wrap=True)
-    tied = sum(row.tied for row in rows)
+    tied, judged = sum(row.tied for row in rows), sum(row.estimate is not None for row in rows)
     if tied > 1:
         out.print(
-            f"= as good as the best, within its standard error\n→ the quickest of these {tied}"
+            f"= as good as the best, within its standard error; → the quickest of these {tied}"
         )
-    elif tied:
-        out.print(
-            "→ the best by more than its standard error" if len(rows) > 1 else "→ the only one"
-        )
+    elif judged > 1:
+        out.print("→ better than the others by more than its standard error")
     out.print("ms/image: the trunk alone, on this machine, 16 images at once")
 
 

@@ -112,6 +112,19 @@ def test_a_download_is_checked_kept_and_not_repeated(
     assert len(asked) == 2
 
 
+def test_a_file_that_torchvision_has_kept_is_taken(file: bytes, state: State) -> None:
+    row = tiny_from("http://nowhere.invalid/tiny.pth", hashlib.sha256(file).hexdigest()[:8])
+    assert not published.present(row.weights[0])
+    kept = storage.torch_hub_folder() / "checkpoints" / "tiny.pth"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(file)
+    assert published.present(row.weights[0])
+    assert_same(pretrained("fake", row), state)
+    kept.write_bytes(b"damaged")
+    assert published.present(row.weights[0])  # nobody has read it
+    assert published.local(row.weights[0]) is None
+
+
 def test_a_file_of_another_digest_is_refused_and_not_kept(
     served: tuple[str, list[str]], cache: Path
 ) -> None:
