@@ -111,7 +111,8 @@ def compare(
     watcher.line(why)
     photos = Splits(Reader(chosen.workers, chosen.max_pixels, watcher.bar).read(data).train)
     train = photos.train
-    if (folds(train, seed=chosen.seed) < 0).all():
+    held = folds(train, seed=chosen.seed)
+    if (held < 0).all():
         raise DataError(
             "No class has two different photos (or groups), so none can be held out to judge the "
             "networks. Add photos."
@@ -119,6 +120,8 @@ def compare(
     watcher.line(
         f"{len(train.samples)} images of {len(train.classes)} classes, {len(wanted)} network(s)"
     )
+    if line := recipe.unjudged(held):
+        watcher.line(line)
     found = []
     for one in wanted:
 
@@ -170,14 +173,14 @@ def _refuse_bundle(weights: str) -> None:
 
 
 def _tried(judge: Callable[[], Candidate], one: Candidate, watcher: Watcher) -> Candidate:
-    """Return what is judged; what fails is told, and only bad photos stop the others."""
+    """Return what is judged, or why it is not; only bad photos stop the others."""
     try:
         found = judge()
     except (DataError, ImageError):
         raise
     except PyFluxTransferError as error:
         found = replace(one, error=str(error))
-    said = found.estimate.sentence() if found.estimate else f"failed: {found.error}"
+    said = found.estimate.sentence() if found.estimate else "failed"
     watcher.line(f"{found.name}: {said}")
     return found
 

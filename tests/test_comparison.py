@@ -70,7 +70,7 @@ def test_weights_that_fail_are_a_row_and_the_others_go_on(folder: Path, tmp_path
     assert [row.name for row in rows] == ["tiny", f"tiny={broken}"]
     assert rows[0].recommended
     assert "not a readable .safetensors" in rows[1].error
-    assert any(line.startswith(f"tiny={broken}: failed: ") for line in notes.lines)
+    assert f"tiny={broken}: failed" in notes.lines
     failed = rows[1].to_json()
     assert (failed["ms"], failed["estimate"], failed["tied"]) == (None, None, False)
 
@@ -103,6 +103,12 @@ def test_what_cannot_be_compared_is_refused(folder: Path, tmp_path: Path) -> Non
     model = pft.load("tiny", engine="fake").with_head(CLASSES)
     bundle = model.save(tmp_path / "bundle.safetensors")
     assert "is a bundle, which may have learnt" in compare(folder, f"tiny={bundle}")[0].error
+
+
+def test_photos_that_no_fold_judges_are_told(tmp_path: Path) -> None:
+    data, notes = photos.write(tmp_path / "photos", {"blue": 6, "green": 6, "red": 1}), Notes()
+    compare(data, "tiny", watcher=notes)
+    assert notes.lines[2].startswith("1 photo(s) are not judged: ")
 
 
 def test_photos_that_cannot_be_read_any_more_end_the_comparison(folder: Path) -> None:

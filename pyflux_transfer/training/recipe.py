@@ -119,6 +119,8 @@ def solve_head(maker: Maker, train: Dataset) -> HeadResult:
         say("no class has two different photos (or groups), so none can be held out: "
             "the head is unjudged")  # fmt: skip
         return HeadResult(head.loss, decay, temperature, None)
+    if line := unjudged(held):
+        say(line)
     best, count = judged.best, int(held.max()) + 1
     estimate = Estimate(
         best.accuracy, best.accuracy_error, best.loss, best.loss_error,
@@ -128,6 +130,14 @@ def solve_head(maker: Maker, train: Dataset) -> HeadResult:
     say(f"head solved on all photos; {count} folds chose the decay {decay:.2g} of {tried} tried")
     say(f"{estimate.sentence()}, log loss {best.loss:.3f}, temperature {temperature:.2f}")
     return HeadResult(head.loss, decay, temperature, estimate)
+
+
+def unjudged(held: Labels) -> str | None:
+    """Return a line about photos that no fold holds out, None where there are none."""
+    count = int((held < 0).sum())
+    if not count:
+        return None
+    return f"{count} photo(s) are not judged: a class has no other photos, or no other group"
 
 
 def _temperature(judged: Validation, labels: Labels) -> float:

