@@ -100,6 +100,8 @@ def compare(
             f"Networks are compared by the recipe, which takes no steps: leave {steps[0]} out. "
             f"It heeds: {', '.join(sorted(recipe.HEEDED))}."
         )
+    if isinstance(names, str):
+        raise InputError(f"names must be a list of architectures, got the text {names!r}.")
     wanted = _here() if names is None else [_named(name) for name in dict.fromkeys(names)]
     if not wanted:
         raise WeightsError(
@@ -122,18 +124,7 @@ def compare(
     )
     if line := recipe.unjudged(held):
         watcher.line(line)
-    found = []
-    for one in wanted:
-
-        def judge(one: Candidate = one) -> Candidate:
-            _refuse_bundle(one.weights)
-            precision = chosen.precision or "auto"
-            net = load(one.architecture, weights=one.weights, engine=engine, precision=precision)
-            model = net.with_head(train.classes)
-            run = model.fit(photos, cache=cache, watcher=_Bars(watcher, one.name), **options)
-            return _measured(model, one, run.estimate)
-
-        found.append(_tried(judge, one, watcher))
+    found = [_judged(one, photos, engine, cache, watcher, options) for one in wanted]
     return _ranked(found)
 
 
@@ -164,18 +155,22 @@ def _named(text: str) -> Candidate:
     return Candidate(row.name, weights or "none")
 
 
-def _refuse_bundle(weights: str) -> None:
-    if Path(weights).suffix == ".safetensors" and bundles.is_bundle(weights):
-        raise InputError(
-            f"'{weights}' is a bundle, which may have learnt from these photos. To judge it: "
-            f"pyflux-transfer evaluate {weights} and photos it has not seen."
-        )
-
-
-def _tried(judge: Callable[[], Candidate], one: Candidate, watcher: Watcher) -> Candidate:
-    """Return what is judged, or why it is not; only bad photos stop the others."""
+def _judged(
+    one: Candidate,
+    photos: Splits,
+    engine: str,
+    cache: bool | Cache,
+    watcher: Watcher,
+    options: OptionFields,
+) -> Candidate:
+    """Return what is found out, or why it could not be; only bad photos stop the others."""
     try:
-        found = judge()
+        _refuse_bundle(one.weights)
+        precision = options.get("precision") or "auto"
+        net = load(one.architecture, weights=one.weights, engine=engine, precision=precision)
+        model = net.with_head(photos.train.classes)
+        run = model.fit(photos, cache=cache, watcher=_Bars(watcher, one.name), **options)
+        found = _measured(model, one, run.estimate)
     except (DataError, ImageError):
         raise
     except PyFluxTransferError as error:
@@ -183,6 +178,14 @@ def _tried(judge: Callable[[], Candidate], one: Candidate, watcher: Watcher) -> 
     said = found.estimate.sentence() if found.estimate else "failed"
     watcher.line(f"{found.name}: {said}")
     return found
+
+
+def _refuse_bundle(weights: str) -> None:
+    if Path(weights).suffix == ".safetensors" and bundles.is_bundle(weights):
+        raise InputError(
+            f"'{weights}' is a bundle, which may have learnt from these photos. To judge it: "
+            f"pyflux-transfer evaluate {weights} and photos it has not seen."
+        )
 
 
 def _measured(model: Classifier, one: Candidate, estimate: Estimate | None) -> Candidate:

@@ -93,6 +93,8 @@ def test_the_small_network_of_a_package_is_here() -> None:
 def test_what_cannot_be_compared_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Unknown architecture 'tinny'\. Did you mean 'tiny'"):
         compare(folder, "tinny")
+    with pytest.raises(InputError, match=r"must be a list of architectures, got the text 'tiny'"):
+        pft.compare(folder, "tiny")
     with pytest.raises(InputError, match=r"takes no steps: leave patience out\. It heeds: batch"):
         compare(folder, "tiny", patience=3)
     with pytest.raises(InputError, match=r"Unknown option 'sead'\. Did you mean 'seed'"):
