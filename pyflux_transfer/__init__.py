@@ -5,6 +5,7 @@ Importing this package starts no framework; `load` starts an engine.
 
 from pyflux_transfer._version import __version__
 from pyflux_transfer.classifier import Classifier, load
+from pyflux_transfer.comparison import Candidate, compare
 from pyflux_transfer.data.dataset import Splits, scan
 from pyflux_transfer.errors import InputError, PyFluxTransferError
 from pyflux_transfer.insight.metrics import Evaluation
@@ -17,6 +18,7 @@ from pyflux_transfer.training.train import Run
 __all__ = [
     "MODELS",
     "Cache",
+    "Candidate",
     "Classifier",
     "Evaluation",
     "InputError",
@@ -26,6 +28,7 @@ __all__ = [
     "Run",
     "Splits",
     "__version__",
+    "compare",
     "load",
     "scan",
 ]

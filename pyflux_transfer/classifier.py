@@ -19,7 +19,7 @@ from pyflux_transfer import engines, predict
 from pyflux_transfer._version import __version__
 from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.data.batches import batches
-from pyflux_transfer.data.dataset import Dataset, Sample, Skipped, Splits, read_sample
+from pyflux_transfer.data.dataset import Dataset, Sample, Skipped, Splits, read_sample, straddling
 from pyflux_transfer.data.decode import Source
 from pyflux_transfer.data.preprocess import load as load_image
 from pyflux_transfer.data.source import Reader
@@ -253,8 +253,9 @@ class Classifier:
         watcher.line(self.engine)
         reader = Reader(options.workers, options.max_pixels, watcher.bar)
         training, validation = reader.divided(data, valid, self.classes, options.seed)
+        groups = f" in {len(training.groups)} groups" if training.groups else ""
         watcher.line(
-            f"{len(training.samples)} images of {len(self.classes)} classes to train, "
+            f"{len(training.samples)} images of {len(self.classes)} classes{groups} to train, "
             f"{len(validation.samples) if validation else 0} to validate"
         )
         if options.precision not in (None, self.plan.precision):
@@ -305,7 +306,12 @@ class Classifier:
         """
         self._refuse_imagenet()
         options, watcher = Options(batch_size=batch_size), watcher or Silent()
-        *_, dataset = Reader(options.workers, bar=watcher.bar).read(data, self.classes).parts
+        *others, dataset = Reader(options.workers, bar=watcher.bar).read(data, self.classes).parts
+        if torn := [group for part in others for group in straddling(part, dataset)]:
+            watcher.line(
+                f"{len(set(torn))} groups of these images stand in other splits too, which "
+                f"flatters the scores: {torn[0]}" + (" …" if len(set(torn)) > 1 else "")
+            )
         for item in dataset.skipped:
             watcher.line(f"skipped {item.path}: {item.reason}")
         read = partial(_load, preprocessing=self.preprocessing)

@@ -15,6 +15,12 @@ def cache_folder() -> Path:
     return Path(given) if given else platformdirs.user_cache_path("pyflux-transfer")
 
 
+def torch_hub_folder() -> Path:
+    """Return where PyTorch keeps what it downloads; see torch.hub.get_dir."""
+    usual = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
+    return Path(os.environ.get("TORCH_HOME", usual)).expanduser() / "hub"
+
+
 def features_folder() -> Path:
     """Return where features are kept between runs, in the user's cache folder."""
     return cache_folder() / "features"

@@ -89,6 +89,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what is cached between runs in the test's own folder."""
     monkeypatch.setenv("PYFLUX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
 @pytest.fixture

@@ -340,6 +340,24 @@ def test_a_source_with_splits_uses_them(model: pft.Classifier, folder: Path) -> 
         assert (len(labels), len(set(paths))) == (24, 24)
 
 
+def test_groups_of_a_table_are_counted_and_told_where_they_straddle(
+    model: pft.Classifier, folder: Path
+) -> None:
+    rows = ["path,label,split,group"]
+    for label in CLASSES:
+        for i in range(8):
+            rows.append(f"{label}/{i:03}.png,{label},{'test' if i > 5 else 'train'},p{i % 7}")
+    (folder / "table.csv").write_text("\n".join(rows))
+    notes = Notes()
+    run = model.fit(folder / "table.csv", watcher=notes)
+    assert notes.lines[1] == "18 images of 3 classes in 6 groups to train, 0 to validate"
+    assert run.estimate is not None
+    model.evaluate(folder / "table.csv", watcher=notes)
+    assert notes.lines[-1] == (
+        "1 groups of these images stand in other splits too, which flatters the scores: p0"
+    )
+
+
 def test_classes_keep_the_order_they_were_given(net: pft.Classifier, folder: Path) -> None:
     model = net.with_head(["red", "blue", "green"])
     model.fit(folder, solver="lbfgs", weight_decay=1e-5)

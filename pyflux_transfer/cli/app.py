@@ -13,7 +13,17 @@ from typing import Annotated
 
 import typer
 
-from pyflux_transfer.cli import cache, demo, evaluate, networks, predict, serve, setup, train
+from pyflux_transfer.cli import (
+    cache,
+    compare,
+    demo,
+    evaluate,
+    networks,
+    predict,
+    serve,
+    setup,
+    train,
+)
 from pyflux_transfer.errors import PyFluxTransferError
 
 app = typer.Typer(
@@ -43,7 +53,7 @@ def program(
     del version, debug  # `main` takes --debug wherever it stands
 
 
-for group in (train, evaluate, predict, networks, cache, demo, setup, serve):
+for group in (train, compare, evaluate, predict, networks, cache, demo, setup, serve):
     group.register(app)
 
 

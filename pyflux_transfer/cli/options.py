@@ -13,6 +13,10 @@ from pyflux_transfer.errors import InputError
 Data = Annotated[Path, typer.Argument(help="Folder with one folder a class, or a CSV.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A saved bundle (.safetensors).")]
 Arch = Annotated[str, typer.Option(help="Architecture (see `models`), or a bundle to go on with.")]
+ArchOrAuto = Annotated[
+    str,
+    typer.Option(help="Architecture, auto (see `models`, `compare`), or a bundle to go on with."),
+]
 WeightsOption = Annotated[
     str, typer.Option(help="imagenet, a tag (see `models`), a file, or none.")
 ]
@@ -26,6 +30,12 @@ def bundle_path(path: Path) -> Path:
     if path.suffix != ".safetensors":
         raise InputError(f"A bundle's name ends in .safetensors, got '{path}'. It comes first.")
     return path
+
+
+def given(context: typer.Context) -> set[str]:
+    """Return the names of the parameters that were given, whatever their values."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source and source.name != "DEFAULT"}
 
 
 def cut(text: str) -> int | str:

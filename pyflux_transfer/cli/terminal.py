@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from pyflux_transfer.comparison import Candidate
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.insight.tables import console, show, table
 from pyflux_transfer.installation.doctor import Check
@@ -129,6 +130,36 @@ def models(out: Console = console) -> None:
             rows.add_row(*cells, weights.tag, f"{weights.accuracy:.1f} %", source, weights.licence)
             cells = ("", "", "")
     show(rows, out)
+
+
+def comparison(rows: Sequence[Candidate], out: Console = console) -> None:
+    """Print the networks, the best first, and under the table what its signs and times mean."""
+    found = table("")
+    found.add_column("network", overflow="fold")
+    for name in ("accuracy", "log loss", "ms/image", "parameters", "MB"):
+        found.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        sign = "→" if row.recommended else "=" if row.tied else ""
+        if row.estimate is None:
+            found.add_row("✗", row.name, "failed")
+            continue
+        found.add_row(
+            sign, row.name, row.estimate.figures(), f"{row.estimate.log_loss:.3f}",
+            f"{row.ms:.1f}", f"{row.parameters / 1e6:.1f} M", f"{row.bytes / 1e6:.1f}",
+            style="bold" if row.recommended else "",
+        )  # fmt: skip
+    show(found, out)
+    for row in rows:
+        if row.error:
+            out.print(f"✗ {row.name}: {row.error}", soft_wrap=True)
+    tied, judged = sum(row.tied for row in rows), sum(row.estimate is not None for row in rows)
+    if tied > 1:
+        out.print(
+            f"= as good as the best, within its standard error; → the quickest of these {tied}"
+        )
+    elif judged > 1:
+        out.print("→ better than the others by more than its standard error")
+    out.print("ms/image: the trunk alone, on this machine, 16 images at once")
 
 
 def _span(stages: Sequence[str]) -> str:

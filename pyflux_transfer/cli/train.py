@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from pyflux_transfer.cli import compare
 from pyflux_transfer.cli import options as cli_options
 from pyflux_transfer.cli import terminal as report
-from pyflux_transfer.cli.options import Arch, Data, EngineOption, PrecisionOption, WeightsOption
+from pyflux_transfer.cli.options import (
+    ArchOrAuto,
+    Data,
+    EngineOption,
+    PrecisionOption,
+    WeightsOption,
+)
 from pyflux_transfer.errors import InputError
 
 if TYPE_CHECKING:
     from pyflux_transfer.classifier import Classifier
+    from pyflux_transfer.data.dataset import Splits
 
 Keep = Literal["hidden", "classifier"]
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
@@ -29,7 +37,7 @@ def register(app: typer.Typer) -> None:
 def train(
     context: typer.Context,
     data: Data,
-    arch: Arch = "resnet50",
+    arch: ArchOrAuto = "resnet50",
     out: Annotated[Path | None, typer.Option(help="Bundle to write; <folder>.safetensors.")] = None,
     valid: Annotated[str, typer.Option(help="Validation folder, share (0–1), or none.")] = "auto",
     cut: Annotated[str, typer.Option(help="Train from this stage or unit on.")] = "head",
@@ -98,19 +106,24 @@ def train(
     share = cli_options.validation(valid)
     given = _given(context)
     classes = class_names(data)
+    source: Path | Splits = data
+    if arch == "auto":
+        watcher = common["watcher"]
+        found, source = compare.best(data, given, options, engine, precision, cache, watcher)
+        arch, weights = found.architecture, found.weights
     net = load(arch, weights=weights, engine=engine, precision=precision)
     model = _headed(net, classes, hidden or (), dropout, keep, seed)
     try:
         if fine_tune:
             rate = DEEPER_RATE if lr is None else lr
             run = model.fine_tune(
-                data, fine_lr=rate, depth=fine_tune, freeze_epochs=freeze_epochs, epochs=epochs,
+                source, fine_lr=rate, depth=fine_tune, freeze_epochs=freeze_epochs, epochs=epochs,
                 valid=SHARE if share == "auto" else share, **vars(options), **common,
             )  # fmt: skip
         else:
             chosen = {k: v for k, v in vars(options).items() if k in given}
             run = model.fit(
-                data, valid=share, lr=lr, **chosen, **common,
+                source, valid=share, lr=lr, **chosen, **common,
                 cut=cli_options.cut(cut) if "cut" in given else None,
                 epochs=epochs if "epochs" in given else None,
             )  # fmt: skip
@@ -131,8 +144,7 @@ def train(
 
 def _given(context: typer.Context) -> set[str]:
     """Return the options that were given, whatever their values, as those of `fit` are named."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    names = {name for name, source in sources.items() if source and source.name != "DEFAULT"}
+    names = cli_options.given(context)
     return names | ({"class_weights"} if "balance" in names else set())
 
 

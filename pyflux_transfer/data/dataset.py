@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from pyflux_transfer.data.batches import default_workers, map_ahead
 from pyflux_transfer.data.decode import MAX_PIXELS, decode_picture
+from pyflux_transfer.data.division import held_back
 from pyflux_transfer.data.listing import Entry, list_source
 from pyflux_transfer.errors import DataError, ImageError, InputError
 
@@ -23,11 +24,16 @@ Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 @dataclass(frozen=True)
 class Sample:
-    """One readable image; `digest` is the sha256 of the file, in hexadecimal."""
+    """One readable image; `digest` is the sha256 of the file, in hexadecimal.
+
+    Images of one `group` (a patient, a video, an animal) resemble each other more than their class
+    does; None is an image by itself.
+    """
 
     path: Path
     label: int
     digest: str
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,12 @@ class Dataset:
         """Images a class, classes without any among them."""
         found = Counter(sample.label for sample in self.samples)
         return {name: found[label] for label, name in enumerate(self.classes)}
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Images a group, in the order of their names; empty where none is told."""
+        found = Counter(sample.group for sample in self.samples if sample.group is not None)
+        return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)
@@ -100,7 +112,7 @@ def scan(
             return Skipped(entry.path, error.strerror or str(error))
         except ImageError as error:
             return Skipped(entry.path, str(error))
-        return Sample(entry.path, labels[entry.name], digest)
+        return Sample(entry.path, labels[entry.name], digest, entry.group)
 
     workers = workers or default_workers()
     examined = []
@@ -126,20 +138,14 @@ def split(dataset: Dataset, valid: float = 0.2, seed: int = 0) -> tuple[Dataset,
 
     Which side an image falls on depends on `seed`, its class, and the names of the file and its
     folder alone: not on the order, on where the dataset lies, or on the other images' names.
-    Raises DataError for a class with one image.
+    Images of one group fall on one side, by the name of the group; the shares are then as near as
+    whole groups allow. Raises DataError for a class with one image or one group.
     """
     if not 0 < valid < 1:
         raise InputError(f"The validation share must be between 0 and 1, got {valid}.")
-    chosen: set[int] = set()  # places in dataset.samples
-    for label, name in enumerate(dataset.classes):
-        members = [i for i, sample in enumerate(dataset.samples) if sample.label == label]
-        if len(members) < 2:
-            raise DataError(
-                f"The class '{name}' has {len(members)} image(s), a split needs two. Add images, "
-                "remove the class, or give validation images of your own."
-            )
-        members.sort(key=lambda i: draw(seed, dataset.samples[i]))
-        chosen.update(members[: min(max(round(valid * len(members)), 1), len(members) - 1)])
+    bunches = _bunches(dataset, seed)
+    labels = [Counter(dataset.samples[place].label for place in bunch) for bunch in bunches]
+    chosen = {place for i in held_back(labels, dataset.classes, valid) for place in bunches[i]}
     train, validation = (
         tuple(sample for i, sample in enumerate(dataset.samples) if (i in chosen) == side)
         for side in (False, True)
@@ -183,8 +189,32 @@ def duplicates(a: Dataset, b: Dataset) -> list[tuple[Path, Path]]:
 
 def draw(seed: int, sample: Sample) -> tuple[bytes, str]:
     """Return what decides the order of a division: it looks at the seed and names alone."""
-    name = f"{seed}/{sample.path.parent.name}/{sample.path.name}"
-    return hashlib.sha256(name.encode(errors="surrogateescape")).digest(), sample.digest
+    return _digest(f"{seed}/{sample.path.parent.name}/{sample.path.name}"), sample.digest
+
+
+def straddling(*parts: Dataset) -> list[str]:
+    """Return the groups that stand in more than one of the parts, sorted."""
+    stands = Counter(group for part in parts for group in part.groups)
+    return sorted(group for group, count in stands.items() if count > 1)
+
+
+def _bunches(dataset: Dataset, seed: int) -> list[list[int]]:
+    """Return the places of images that stay together, one or a group, in the order drawn."""
+    found: dict[object, list[int]] = {}
+    for place, sample in enumerate(dataset.samples):
+        found.setdefault(place if sample.group is None else sample.group, []).append(place)
+
+    def drawn(places: list[int]) -> tuple[bytes, str]:
+        sample = dataset.samples[places[0]]
+        if sample.group is None:
+            return draw(seed, sample)
+        return _digest(f"{seed}/{sample.group}"), sample.group
+
+    return sorted(found.values(), key=drawn)
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
 
 
 def _classes(

@@ -19,26 +19,19 @@ FOLDS = 5
 Ints = NDArray[np.int64]
 
 
-def folds(
-    dataset: Dataset, *, count: int = FOLDS, seed: int = 0, groups: Sequence[str] | None = None
-) -> Ints:
+def folds(dataset: Dataset, *, count: int = FOLDS, seed: int = 0) -> Ints:
     """Return each photo's fold (N,): 0 … K − 1, or -1 for photos that are never held out.
 
     K is `count`, or less where a class has fewer photos, and at least 2; each fold holds about the
     same share of every class. The only photo of a class, or its only group, is not held out: nobody
-    would be left who knows the class. Where that leaves nothing to hold out, all are -1. `groups`
-    names each photo's group. Which fold a photo falls into depends on the seed and names as in
-    `split`, not on the order.
+    would be left who knows the class. Where that leaves nothing to hold out, all are -1. Which fold
+    a photo falls into depends on the seed and names as in `split`, not on the order.
     """
     if count < 2:
         raise InputError(f"There must be at least 2 folds, got {count}.")
-    if groups is not None and len(groups) != len(dataset.samples):
-        raise InputError(
-            f"Each photo needs a group, got {len(groups)} for {len(dataset.samples)} photos."
-        )
-    bunches = _bunches(dataset, seed, groups)
-    spread = _spread(bunches)
-    movable = [bunch for bunch in bunches if (spread[bunch.counts > 0] > 1).all()]
+    together = _bunches(dataset, seed)
+    spread = _spread(together)
+    movable = [bunch for bunch in together if (spread[bunch.counts > 0] > 1).all()]
     found = np.full(len(dataset.samples), -1, np.int64)
     if not movable:
         return found
@@ -56,6 +49,14 @@ def folds(
     return found if found.max() > 0 else np.full_like(found, -1)
 
 
+def bunches(dataset: Dataset) -> Ints:
+    """Return numbers (N,) from 0, equal for photos that stay together and for no others."""
+    found = np.zeros(len(dataset.samples), np.int64)
+    for number, bunch in enumerate(_bunches(dataset, 0)):
+        found[list(bunch.places)] = number
+    return found
+
+
 @dataclass(frozen=True)
 class _Bunch:
     """Photos that stay together: their places in the dataset, and how many of each class."""
@@ -69,7 +70,7 @@ def _spread(bunches: Sequence[_Bunch]) -> Ints:
     return np.asarray(np.sum([bunch.counts > 0 for bunch in bunches], axis=0))
 
 
-def _bunches(dataset: Dataset, seed: int, groups: Sequence[str] | None) -> list[_Bunch]:
+def _bunches(dataset: Dataset, seed: int) -> list[_Bunch]:
     """Return the bunches, the largest first, equal ones as they are drawn."""
     samples = dataset.samples
     root = list(range(len(samples)))
@@ -82,8 +83,8 @@ def _bunches(dataset: Dataset, seed: int, groups: Sequence[str] | None) -> list[
     first: dict[tuple[str, str], int] = {}
     for i, sample in enumerate(samples):
         ties = [("content", sample.digest)]
-        if groups is not None:
-            ties.append(("group", groups[i]))
+        if sample.group is not None:
+            ties.append(("group", sample.group))
         for tie in ties:
             root[top(i)] = top(first.setdefault(tie, i))
     together: dict[int, list[int]] = {}

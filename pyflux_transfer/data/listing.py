@@ -27,18 +27,19 @@ _LITTER = {"thumbs.db", "desktop.ini"}  # Windows leaves them beside photos
 
 @dataclass(frozen=True)
 class Entry:
-    """A file and the name of its class."""
+    """A file, the name of its class and, where a table tells it, of its group."""
 
     path: Path
     name: str
+    group: str | None = None
 
 
 def list_source(source: str | Path) -> dict[str, list[Entry]]:
     """Return the entries of a folder or a CSV by split, "train" first, sorted by path.
 
     A folder has one folder a class, or `train` beside `val` and `test` with one folder a class in
-    each. A CSV has the columns `path` (relative to the CSV), `label` and, as you like, `split`.
-    Raises DataError when nothing is there or the layout is another.
+    each. A CSV has the columns `path` (relative to the CSV), `label` and, as you like, `split` and
+    `group`. Raises DataError when nothing is there or the layout is another.
     """
     path = Path(source)
     if path.is_dir():
@@ -114,7 +115,7 @@ def _list_csv(table: Path) -> dict[str, list[Entry]]:
                 path, name = ((row[key] or "").strip() for key in _COLUMNS)
                 if not path or not name:
                     raise DataError(f"{where}: path and label must not be empty.")
-                splits[SPLITS[split]].append(Entry(table.parent / path, name))
+                splits[SPLITS[split]].append(Entry(table.parent / path, name, _group(row, where)))
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"'{table}' is not a CSV in UTF-8 ({error}).") from error
     _check_files(table, (entry.path for entries in splits.values() for entry in entries))
@@ -136,10 +137,22 @@ def _rows(table: Path, stream: TextIO) -> Iterator[tuple[str, dict[str, str | No
             raise DataError(
                 f"'{table}' lacks the column '{column}', it has: {', '.join(columns) or 'none'}."
                 f"{suggest(column, list(columns))} Its first line must be path,label or "
-                "path,label,split."
+                "path,label,split,group, of which the last two are as you like."
             )
     for row in rows:
         yield f"'{table}', line {rows.line_num}", row
+
+
+def _group(row: dict[str, str | None], where: str) -> str | None:
+    """Return what the group column says; a photo left out there would pass for independent."""
+    if "group" not in row:
+        return None
+    if group := (row["group"] or "").strip():
+        return group
+    raise DataError(
+        f"{where}: group must not be empty where the table has the column. Name the photo's group, "
+        "or give a photo that belongs to none a name of its own."
+    )
 
 
 def _check_files(table: Path, paths: Iterable[Path]) -> None:

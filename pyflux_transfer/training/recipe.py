@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyflux_transfer.data.dataset import Dataset
-from pyflux_transfer.data.folds import folds
+from pyflux_transfer.data.folds import bunches, folds
 from pyflux_transfer.engines.base import Labels, Network
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
@@ -106,7 +106,7 @@ def solve_head(maker: Maker, train: Dataset) -> HeadResult:
         if held.max() > 0:
             judged = cross_validate(
                 design, labels, classes, held,
-                smoothing=options.label_smoothing, weights=weights,
+                smoothing=options.label_smoothing, weights=weights, bunches=bunches(train),
             )  # fmt: skip
         decay = judged.best.decay if judged else UNJUDGED * STRONGEST / len(labels)
         problem = Problem.of(
@@ -116,8 +116,11 @@ def solve_head(maker: Maker, train: Dataset) -> HeadResult:
         temperature = _temperature(judged, labels) if judged else 1.0
         write_dense(network, name, head.weight, head.bias)
     if judged is None:
-        say("no class has two different photos, so none can be held out: the head is unjudged")
+        say("no class has two different photos (or groups), so none can be held out: "
+            "the head is unjudged")  # fmt: skip
         return HeadResult(head.loss, decay, temperature, None)
+    if line := unjudged(held):
+        say(line)
     best, count = judged.best, int(held.max()) + 1
     estimate = Estimate(
         best.accuracy, best.accuracy_error, best.loss, best.loss_error,
@@ -127,6 +130,14 @@ def solve_head(maker: Maker, train: Dataset) -> HeadResult:
     say(f"head solved on all photos; {count} folds chose the decay {decay:.2g} of {tried} tried")
     say(f"{estimate.sentence()}, log loss {best.loss:.3f}, temperature {temperature:.2f}")
     return HeadResult(head.loss, decay, temperature, estimate)
+
+
+def unjudged(held: Labels) -> str | None:
+    """Return a line about photos that no fold holds out, None where there are none."""
+    count = int((held < 0).sum())
+    if not count:
+        return None
+    return f"{count} photo(s) are not judged: a class has no other photos, or no other group"
 
 
 def _temperature(judged: Validation, labels: Labels) -> float:

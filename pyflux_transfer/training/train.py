@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pyflux_transfer.data.dataset import Dataset, Skipped, duplicates
+from pyflux_transfer.data.dataset import Dataset, Skipped, duplicates, straddling
 from pyflux_transfer.engines.base import Network
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.preprocessing import Preprocessing
@@ -150,8 +150,13 @@ def train(job: Job, watcher: Watcher) -> Run:
 
 
 def twice(train: Dataset, valid: Dataset | None, watcher: Watcher) -> tuple[tuple[Path, Path], ...]:
-    """Return the pairs of equal files across the border to validation, and tell of them."""
+    """Return the pairs of equal files across the border to validation; tell of them and groups."""
     same = tuple(duplicates(train, valid)) if valid else ()
+    if torn := straddling(train, valid) if valid else []:
+        watcher.line(
+            f"{len(torn)} groups stand in both training and validation, which flatters the "
+            f"validation: {torn[0]}" + (" …" if len(torn) > 1 else "")
+        )
     if same:
         watcher.line(
             f"{len(same)} images stand in both training and validation, which flatters the "

@@ -31,8 +31,8 @@ class Strength:
     """How heads of one decay did on held-out photos, with standard errors over photos.
 
     `loss` is the log loss in nats, class weights applied, over photos whose class their fold had
-    learnt; `accuracy` is the share of all held-out photos. Photos of one group err together: with
-    groups the errors are too small.
+    learnt; `accuracy` is the share of all held-out photos. Photos that stay together err together,
+    which the errors take into account: they are cluster-robust (Liang & Zeger 1986).
     """
 
     decay: float
@@ -71,11 +71,13 @@ def cross_validate(
     *,
     smoothing: float = 0.0,
     weights: Array | None = None,
+    bunches: Labels | None = None,
 ) -> Validation:
     """Solve the heads of all folds for each decay and take the decay with the lowest log loss.
 
     `labels` (N,) int64 from 0; `folds` (N,) tells which head must not learn from a photo: 0 …
-    K − 1, or -1 for all may. Without `decays` they go from strong to weak, with the spacing of
+    K − 1, or -1 for all may. `bunches` (N,) from 0 numbers the photos, equally those that stay
+    together, by default none do. Without `decays` they go from strong to weak, with the spacing of
     `grid`, until the loss has ceased to fall, by 0.1 nats over all photos or by a thousandth, and
     to stronger ones where the first was the best.
     Raises InputError where a fold is empty or holds all photos. The rule of one standard error
@@ -88,10 +90,12 @@ def cross_validate(
     learnt = (folds >= 0) & (seen[folds, labels] > 0)
     value = learnt * (1.0 if weights is None else weights.astype(np.float64)[labels])
 
+    bunches = np.arange(len(labels)) if bunches is None else bunches
+
     def trials(decays: Sequence[float]) -> Iterator[_Trial]:
         for decay, found in _follow(problem, decays):
             logits = _held_out_logits(design, folds, found)
-            yield _Trial(_judge(decay, logits, labels, folds >= 0, value), logits, found)
+            yield _Trial(_judge(decay, logits, labels, folds >= 0, value, bunches), logits, found)
 
     nothing = NOTHING / max(learnt.sum(), 1)
     if decays is not None:
@@ -164,18 +168,26 @@ def _held_out_logits(design: Design, folds: NDArray[np.integer], found: Doubles)
         return np.concatenate(list(by.each(logits, design.rows.blocks(classes))))
 
 
-def _judge(decay: float, logits: Array, labels: Labels, held: Flags, value: Doubles) -> Strength:
+def _judge(
+    decay: float, logits: Array, labels: Labels, held: Flags, value: Doubles, bunches: Labels
+) -> Strength:
     """Return log loss, photos weighted by `value` (N,), and accuracy of those held out."""
     z = logits[held] - logits[held].max(axis=1, keepdims=True)
     wanted = z[np.arange(len(z)), labels[held]]
     losses = np.log(np.exp(z).sum(axis=1, dtype=np.float64)) - wanted
     share = value[held] / max(value.sum(), np.finfo(float).tiny)
     loss = float(share @ losses)
-    accuracy = float((logits[held].argmax(axis=1) == labels[held]).mean())
+    right = logits[held].argmax(axis=1) == labels[held]
+    accuracy = float(right.mean())
     return Strength(
-        decay, loss, float(np.sqrt(share**2 @ (losses - loss) ** 2)),
-        accuracy, math.sqrt(accuracy * (1 - accuracy) / len(z)),
+        decay, loss, _error(share * (losses - loss), bunches[held]),
+        accuracy, _error((right - accuracy) / len(z), bunches[held]),
     )  # fmt: skip
+
+
+def _error(parts: Doubles, bunches: Labels) -> float:
+    """Return the standard error of the parts' sum; those of one bunch err together."""
+    return float(np.sqrt((np.bincount(bunches, parts) ** 2).sum()))
 
 
 def _descend(

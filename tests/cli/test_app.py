@@ -25,11 +25,13 @@ from pyflux_transfer.cli import train as cli_train
 from pyflux_transfer.cli.app import main
 from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.errors import EngineError
+from pyflux_transfer.networks.weights import published
 from pyflux_transfer.predict import Prediction
 from pyflux_transfer.serving import client
 from pyflux_transfer.training.options import Options
 from tests import photos
 from tests.broken import BROKEN, one_image
+from tests.engines import fake
 from tests.faults import fails_third
 
 pytestmark = pytest.mark.usefixtures("fake_engine")
@@ -110,14 +112,23 @@ def test_no_arguments_and_help_show_the_commands(run: Run) -> None:
     for words in ((), ("--help",)):
         found = run(*words)
         assert found.status == 0
-        for command in ("train", "evaluate", "predict", "summary", "features", "models", "cache"):
+        for command in (
+            "train",
+            "compare",
+            "evaluate",
+            "predict",
+            "summary",
+            "features",
+            "models",
+            "cache",
+        ):
             assert f" {command} " in found.out
 
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "evaluate", "predict", "summary", "features", "models", "cache", "demo", "doctor",
-     "setup"],
+    ["train", "compare", "evaluate", "predict", "summary", "features", "models", "cache", "demo",
+     "doctor", "setup"],
 )  # fmt: skip
 def test_every_command_has_help(command: str, run: Run) -> None:
     found = run(command, "--help")
@@ -448,6 +459,74 @@ def test_ctrl_c_before_there_is_anything_says_so(
     assert found.status == 130
     assert found.err == "interrupted before the first epoch has ended: nothing is saved\n"
     assert not Path("my.photos.safetensors").exists()
+
+
+# --- compare --------------------------------------------------------------------------------------
+
+
+COMPARE = ("--engine", "fake", "--arch")
+
+
+def test_networks_are_compared_and_the_line_that_trains_the_best_is_told(
+    run: Run, folder: Path
+) -> None:
+    found = run("compare", folder, *COMPARE, "tiny,tiny=none", "--seed", 2, "--balance")
+    assert found.status == 0, found.err
+    assert "24 images of 3 classes, 2 network(s)" in found.err.splitlines()
+    assert {line.split()[0] for line in found.lines[:1]} == {"network"}
+    assert re.search(r"\btiny\W+\d+\.\d ± \d+\.\d %", found.out)
+    (command,) = (line.strip() for line in found.lines if "pyflux-transfer train" in line)
+    assert re.fullmatch(
+        rf"pyflux-transfer train {folder} --arch tiny( --weights none)? "
+        r"--balance --engine fake --seed 2",
+        command,
+    )
+    assert run(*command.split()[1:]).status == 0
+
+
+def test_a_comparison_as_json(run: Run, folder: Path) -> None:
+    Path("broken.safetensors").write_bytes(b"no weights")
+    found = run("compare", folder, *COMPARE, "tiny", "--arch", "tiny=broken.safetensors", "--json")
+    answer = json.loads(found.out)
+    good, bad = answer["networks"]
+    assert (good["name"], good["error"], good["recommended"]) == ("tiny", None, True)
+    assert good["estimate"]["folds"] == 5
+    assert (bad["name"], bad["ms"]) == ("tiny=broken.safetensors", None)
+    assert "not a readable .safetensors" in bad["error"]
+    assert answer["train"] == f"pyflux-transfer train {folder} --arch tiny --engine fake"
+
+
+def test_where_all_fail_the_table_says_so(run: Run, folder: Path) -> None:
+    found = run("compare", folder, *COMPARE, "tiny=gone.pth")
+    assert "✗ tiny=gone.pth: No such file: gone.pth." in found.lines
+    assert "Train it" not in found.out
+    assert found.status == 2
+    assert found.err.splitlines()[-1].startswith("error: None of the networks could be judged.")
+
+
+def test_networks_that_do_not_exist_are_refused_at_once(run: Run, folder: Path) -> None:
+    line = run("compare", folder, *COMPARE, "tiny,tinny").refused()
+    assert "Unknown architecture 'tinny'. Did you mean 'tiny'?" in line
+    assert "--arch needs names" in run("compare", folder, *COMPARE, ",").refused()
+
+
+def test_training_takes_the_recommended_network(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "present", lambda row: row is fake.TINY.weights[0])
+    words = ("train", folder, "--arch", "auto", "--engine", "fake", "--seed", 1)
+    found = run(*words)
+    assert found.status == 0, found.err
+    assert sum(line.startswith("scanning") for line in found.lines) == 1
+    assert "training features: 24 of 24 from the feature cache" in found.lines
+    said = [line for line in found.lines if "cross-validated accuracy" in line]
+    assert len({re.search(r"[\d.]+ ± [\d.]+ %", line)[0] for line in said}) == 1  # type: ignore[index]
+    made = checkpoint.read("my.photos.safetensors")
+    assert made.architecture == "tiny"
+    assert made.info["weights"] == "imagenet1k_v1"
+    assert run(*words, "--quiet").out == ""
+    assert "Name it, or leave --weights out" in run(*words, "--weights", "none").refused()
+    assert "leave --resume out" in run(*words, "--run-dir", "r", "--resume").refused()
 
 
 # --- evaluate -------------------------------------------------------------------------------------

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.terminal import Terminal
+from pyflux_transfer.comparison import Candidate
 from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.engines.base import Plan
 from pyflux_transfer.insight.metrics import ClassScore, Evaluation
@@ -17,6 +20,7 @@ from pyflux_transfer.installation.doctor import Check
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.predict import Prediction
 from pyflux_transfer.training.callbacks import Record
+from pyflux_transfer.training.estimate import Estimate
 from pyflux_transfer.training.store import Entry
 from pyflux_transfer.training.train import Run, Stopped
 from tests.engines import fake
@@ -153,6 +157,43 @@ def test_tables_fit_a_terminal() -> None:
     report.cache([Entry("0123456789abcdef" * 2, (512, 7, 7), 1000, 2**20, 0.0)], "/cache", out)
     plain = re.sub(r"\x1b\[[^m]*m", "", text(out))
     assert max(len(line) for line in plain.splitlines()) <= 100
+
+
+def candidate(accuracy: float, ms: float, **fields: Any) -> Candidate:
+    estimate = Estimate(accuracy, 0.013, 0.125, 0.01, 5, 1e-4, 8)
+    rest = {"architecture": "resnet50", "weights": "imagenet1k_v2", "pixels": 224,
+            "parameters": 23_500_000, "bytes": 94_000_000}  # fmt: skip
+    return Candidate(**{**rest, **fields}, ms=ms, estimate=estimate)
+
+
+def test_networks_are_ranked_with_signs_and_failures_with_reasons() -> None:
+    best = candidate(0.965, 38.24, tied=True)
+    lite = candidate(0.958, 5.4, architecture="efficientnet_lite0", weights="imagenet1k_v1",
+                     tied=True, recommended=True)  # fmt: skip
+    other = candidate(0.9, 2.0, weights="mine.pth")
+    failed = Candidate("vgg16", "imagenet1k_v1", error="[it] is damaged. Copy it again.")
+    out = console()
+    report.comparison([best, lite, other, failed], out)
+    rows = [line.split() for line in text(out).splitlines()]
+    assert " ".join(rows[2]) == "= resnet50 96.5 ± 1.3 % 0.125 38.2 23.5 M 94.0"
+    assert rows[3][:2] == ["→", "efficientnet_lite0"]
+    assert rows[4][:2] == ["resnet50=mine.pth", "90.0"]
+    assert rows[5] == ["✗", "vgg16", "failed"]
+    assert "✗ vgg16: [it] is damaged. Copy it again." in text(out)
+    assert "→ the quickest of these 2" in text(out)
+    clear = console()
+    report.comparison([replace(lite, tied=True), other], clear)
+    assert "→ better than the others by more than its standard error" in text(clear)
+
+
+def test_names_of_networks_are_whole_at_80_columns() -> None:
+    out = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False)
+    name = "/models/from-the-microscope/run-7/wide.safetensors"
+    wide = candidate(0.9, 1000.0, weights=name, bytes=1_000_000_000, tied=True)
+    report.comparison([wide], out)
+    plain = re.sub(r"\x1b\[[^m]*m", "", text(out)).splitlines()
+    assert max(len(line) for line in plain) <= 80
+    assert name in "".join(line[3:].split("  ")[0] for line in plain)
 
 
 def test_the_cache_is_listed() -> None:

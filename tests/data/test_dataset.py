@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from pyflux_transfer.data.dataset import (
     read_sample,
     scan,
     split,
+    straddling,
 )
 from pyflux_transfer.data.decode import decode
 from pyflux_transfer.errors import DataError, ImageError, InputError
@@ -242,6 +244,77 @@ def test_a_class_with_one_image_cannot_be_split() -> None:
 def test_a_share_outside_0_to_1_is_refused(share: float) -> None:
     with pytest.raises(InputError, match=f"between 0 and 1, got {share}"):
         split(dataset(5, 5), share)
+
+
+def in_groups(whole: Dataset, names: Sequence[str | None]) -> Dataset:
+    samples = (replace(s, group=g) for s, g in zip(whole.samples, names, strict=True))
+    return replace(whole, samples=tuple(samples))
+
+
+@given(
+    counts=st.lists(st.integers(6, 40), min_size=1, max_size=5),
+    sizes=st.lists(st.integers(1, 4), min_size=200, max_size=200),
+    share=st.floats(0.1, 0.9),
+    seed=st.integers(0, 2**40),
+)
+def test_split_keeps_groups_whole(
+    counts: list[int], sizes: list[int], share: float, seed: int
+) -> None:
+    """Of up to 4 images, each of one class; shares are within half the largest group."""
+    whole, names = dataset(*counts), list[str]()
+    for label, count in enumerate(counts):
+        mine = [f"{label}.{i}" for i, size in enumerate(sizes) for _ in range(size)]
+        names += mine[:count]
+    train, valid = split(in_groups(whole, names), share, seed)
+    assert straddling(train, valid) == []
+    assert len(train.samples) + len(valid.samples) == len(names)
+    for name, count in whole.counts.items():
+        assert train.counts[name] >= 1
+        assert valid.counts[name] >= 1
+        if 4 <= share * count <= count - 4:
+            assert abs(valid.counts[name] - share * count) <= 2.5
+
+
+def test_groups_of_several_classes_fall_on_one_side_by_their_names() -> None:
+    whole = in_groups(dataset(30, 30), [f"p{i % 10}" for i in range(60)])
+    train, valid = split(whole)
+    assert straddling(train, valid) == []
+    assert (train.counts, valid.counts) == ({"c0": 24, "c1": 24}, {"c0": 6, "c1": 6})
+    renamed = replace(whole, samples=tuple(replace(s, path=Path("x.jpg")) for s in whole.samples))
+    assert split(renamed)[1].groups == valid.groups
+    assert len({tuple(split(whole, seed=seed)[1].groups) for seed in range(9)}) > 1
+
+
+def test_images_without_a_group_are_split_one_by_one() -> None:
+    whole = dataset(9, 9)
+    mixed = in_groups(whole, ["x", "x", "x"] + 15 * [None])
+    for seed in range(5):
+        train, valid = split(mixed, seed=seed)
+        assert straddling(train, valid) == []
+        assert valid.counts == {"c0": 2, "c1": 2} or valid.counts == {"c0": 3, "c1": 2}
+
+
+def test_a_class_of_one_group_cannot_be_split() -> None:
+    whole = in_groups(dataset(3, 3), ["x", "y", "z", "same", "same", "same"])
+    with pytest.raises(DataError, match=r"class 'c1' has all 3 images in one group, a split"):
+        split(whole)
+
+
+def test_groups_that_leave_no_class_on_both_sides_are_refused() -> None:
+    """Of three groups with two classes each none can go without taking a class along."""
+    whole = in_groups(dataset(2, 2, 2), ["x", "y", "y", "z", "x", "z"])
+    with pytest.raises(DataError, match=r"cannot stand on both sides of a split that keeps groups"):
+        split(whole)
+
+
+def test_a_scan_tells_the_groups_of_a_table(photos: Photos) -> None:
+    root = photos(a=2, b=2)
+    rows = ["path,label,split,group", "a/0.jpg,a,train,anna", "b/0.jpg,b,train,ben",
+            "a/1.jpg,a,val,ben", "b/1.jpg,b,test,carl"]  # fmt: skip
+    (root / "labels.csv").write_text("\n".join(rows))
+    found = scan(root / "labels.csv")
+    assert [part.groups for part in found.parts] == [{"anna": 1, "ben": 1}, {"ben": 1}, {"carl": 1}]
+    assert straddling(*found.parts) == ["ben"]
 
 
 # --- duplicates ----------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,11 +10,13 @@ import numpy as np
 import pytest
 
 from pyflux_transfer.data.dataset import Dataset, Sample
-from pyflux_transfer.data.folds import folds
+from pyflux_transfer.data.folds import bunches, folds
 from pyflux_transfer.errors import InputError
 
 
-def dataset(*counts: int, same: tuple[tuple[int, int], ...] = ()) -> Dataset:
+def dataset(
+    *counts: int, same: tuple[tuple[int, int], ...] = (), groups: Sequence[str | None] = ()
+) -> Dataset:
     """Return photos of classes a, b, …; pairs of `same` are equal in content."""
     names = "abcdefgh"[: len(counts)]
     samples = [
@@ -24,6 +28,8 @@ def dataset(*counts: int, same: tuple[tuple[int, int], ...] = ()) -> Dataset:
     ]
     for one, other in same:
         samples[other] = Sample(samples[other].path, samples[other].label, samples[one].digest)
+    for i, group in enumerate(groups):
+        samples[i] = replace(samples[i], group=group)
     return Dataset(tuple(samples), tuple(names))
 
 
@@ -72,17 +78,31 @@ def test_a_class_of_equal_photos_is_not_held_out() -> None:
 
 
 def test_groups_stay_together() -> None:
-    data = dataset(30, 30)
     groups = [f"patient {i % 12}" for i in range(60)]
-    found = folds(data, groups=groups)
+    found = folds(dataset(30, 30, groups=groups))
     assert set(found) == {0, 1, 2, 3, 4}
     for name in set(groups):
         assert len({fold for fold, group in zip(found, groups, strict=True) if group == name}) == 1
 
 
+def test_bunches_number_the_photos_that_stay_together() -> None:
+    found = bunches(dataset(3, 3, same=((0, 4),), groups=["x", "y", "x", None, None, "y"]))
+    assert len(set(found)) == 2 + 1
+    assert set(found) == {0, 1, 2}
+    assert found[0] == found[2] == found[4]
+    assert found[1] == found[5] != found[3]
+
+
 def test_one_group_a_class_leaves_nobody_to_judge() -> None:
-    assert set(folds(dataset(5, 5), groups=["x"] * 5 + ["y"] * 5)) == {-1}
-    assert set(folds(dataset(5, 5), groups=["x"] * 10)) == {-1}
+    assert set(folds(dataset(5, 5, groups=["x"] * 5 + ["y"] * 5))) == {-1}
+    assert set(folds(dataset(5, 5, groups=["x"] * 10))) == {-1}
+
+
+def test_photos_without_a_group_are_by_themselves() -> None:
+    data = dataset(10, 10, groups=["x", "x", "x"] + 17 * [None])
+    found = folds(data)
+    assert len(set(found[:3])) == 1
+    assert set(found) == {0, 1, 2, 3, 4}
 
 
 def test_the_order_of_the_photos_does_not_matter_the_seed_does() -> None:
@@ -98,5 +118,3 @@ def test_the_order_of_the_photos_does_not_matter_the_seed_does() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(InputError, match="at least 2 folds, got 1"):
         folds(dataset(3, 3), count=1)
-    with pytest.raises(InputError, match="Each photo needs a group, got 2 for 6"):
-        folds(dataset(3, 3), groups=["a", "b"])

@@ -138,6 +138,13 @@ def test_a_table_with_splits(table: Callable[..., Path]) -> None:
     assert list(splits) == ["train", "valid", "test"]
 
 
+def test_a_table_with_groups(table: Callable[..., Path]) -> None:
+    path = table("group,path,label,split\nanna,3.jpg,a,\n ben ,images/1.jpg,b,\n")
+    assert [entry.group for entry in list_source(path)["train"]] == ["anna", "ben"]
+    path = table("path,label\n3.jpg,a\nimages/1.jpg,b\n")
+    assert [entry.group for entry in list_source(path)["train"]] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -150,6 +157,8 @@ def test_a_table_with_splits(table: Callable[..., Path]) -> None:
         ("path,label\n", "names no images to train on"),
         ("path,label,split\n3.jpg,a,test\n", "names no images to train on"),
         ("path,label\n3.jpg,a\n4.jpg,b\n5.jpg,b\n", r"names 2 missing file\(s\): .*4.jpg, .*5.jpg"),
+        ("path,label,group\n3.jpg,a, \n", "line 2: group must not be empty where .* of its own"),
+        ("path,label,group\n3.jpg,a\n", "line 2: group must not be empty"),
         ("path,label\n3.jpg\n", "line 2: path and label must not be empty"),
         ("path,label\n,a\n", "line 2: path and label must not be empty"),
         ("path,label,split\n3.jpg,a,trian\n", "line 2: split must be train, valid or test, got 't"),

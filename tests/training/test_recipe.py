@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,15 @@ def test_the_estimate_is_that_of_heads_which_have_not_seen_the_photo(data: Datas
     assert f"temperature {found.temperature:.2f}" in notes.lines[-1]
 
 
+def test_groups_are_held_out_whole_and_err_together(data: Dataset) -> None:
+    halves = [replace(s, group=f"{s.label}{i % 2}") for i, s in enumerate(data.samples)]
+    halved = run(replace(data, samples=tuple(halves)))[1].estimate
+    assert halved.folds == 2
+    pairs = [replace(s, group=f"{i // 2}") for i, s in enumerate(data.samples)]
+    grouped, alone = (run(d)[1].estimate for d in (replace(data, samples=tuple(pairs)), data))
+    assert grouped.accuracy_error != alone.accuracy_error
+
+
 def test_the_same_photos_and_seed_are_the_same_head(data: Dataset) -> None:
     (one, first, _), (other, second, _) = run(data), run(data)
     for mine, its in zip(head(one), head(other), strict=True):
@@ -164,8 +174,11 @@ def few(data: Dataset, counts: tuple[int, int, int]) -> Dataset:
 def test_few_photos_are_judged_as_far_as_they_can(
     counts: tuple[int, int, int], held: int, data: Dataset
 ) -> None:
-    built, found, _ = run(few(data, counts))
+    built, found, notes = run(few(data, counts))
     assert found.estimate.folds == held
+    alone = counts.count(1)
+    told = [line for line in notes.lines if "not judged" in line]
+    assert [line.split()[0] for line in told] == ([str(alone)] if alone else [])
     assert all(np.isfinite(value).all() for value in head(built))
     assert found.temperature > 0
 

@@ -190,6 +190,17 @@ def test_duplicates_across_the_border_and_skipped_files_are_told(tmp_path: Path)
     assert [item.path.name for item in run.skipped] == ["notes.txt"]
 
 
+def test_groups_across_the_border_are_told(parts: Parts) -> None:
+    one, other = (
+        replace(part, samples=tuple(replace(s, group=f"p{i}") for i, s in enumerate(part.samples)))
+        for part in parts
+    )
+    notes = Notes()
+    train(job(one, replace(other, samples=other.samples[:2])), notes)
+    assert "2 groups stand in both training and validation" in notes.lines[0]
+    assert notes.lines[0].endswith("flatters the validation: p0 …")
+
+
 def test_class_weights_reach_every_step(parts: Parts) -> None:
     def weights_seen(option: Any) -> list[Any]:
         one, seen = job(*parts, class_weights=option), []

@@ -154,3 +154,18 @@ def test_folds_that_cannot_be_solved_are_refused(parts: list[int], message: str)
     x, y = clouds(16, 6)
     with pytest.raises(InputError, match=message):
         cross_validate(reduce(x), y, CLASSES, np.array(parts))
+
+
+def test_photos_that_stay_together_err_together() -> None:
+    """Four copies of each photo, told as such, are no surer than one of each."""
+    x, y = clouds(16)
+    count = len(y)
+    one = cross_validate(reduce(x), y, CLASSES, folds(count), [1e-2]).best
+    single = (x, y, folds(count), np.arange(count))
+    x, y, parts, bunches = (np.repeat(each, 4, axis=0) for each in single)
+    found = cross_validate(reduce(x), y, CLASSES, parts, [1e-2], bunches=bunches).best
+    fooled = cross_validate(reduce(x), y, CLASSES, parts, [1e-2]).best
+    for name in ("accuracy_error", "loss_error"):
+        assert getattr(found, name) == pytest.approx(getattr(one, name), rel=0.02)
+        assert getattr(fooled, name) == pytest.approx(getattr(one, name) / 2, rel=0.02)
+    assert found.accuracy == fooled.accuracy

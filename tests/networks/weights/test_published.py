@@ -112,6 +112,19 @@ def test_a_download_is_checked_kept_and_not_repeated(
     assert len(asked) == 2
 
 
+def test_a_file_that_torchvision_has_kept_is_taken(file: bytes, state: State) -> None:
+    row = tiny_from("http://nowhere.invalid/tiny.pth", hashlib.sha256(file).hexdigest()[:8])
+    assert not published.present(row.weights[0])
+    kept = storage.torch_hub_folder() / "checkpoints" / "tiny.pth"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(file)
+    assert published.present(row.weights[0])
+    assert_same(pretrained("fake", row), state)
+    kept.write_bytes(b"damaged")
+    assert published.present(row.weights[0])  # nobody has read it
+    assert published.local(row.weights[0]) is None
+
+
 def test_a_file_of_another_digest_is_refused_and_not_kept(
     served: tuple[str, list[str]], cache: Path
 ) -> None:
@@ -136,8 +149,26 @@ def test_without_a_network_it_says_quickly_what_works_offline(
     with pytest.raises(WeightsError) as caught:
         pretrained("torch", MODELS["resnet50"])
     assert time.monotonic() - begun < 1
+    assert "damaged" not in str(caught.value)
     for part in ("resnet50-11ad3fa6.pth", "no route to host", "efficientnet_lite0", "weights=None"):
         assert part in str(caught.value)
+
+
+def test_a_damaged_file_that_cannot_be_replaced_is_named(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(published.urllib.request, "urlopen", unreachable)
+    kept = cache / "weights" / "resnet18-f37072fd.pth"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"cut short")
+    with pytest.raises(
+        WeightsError, match=r"18-f37072fd\.pth is damaged: .*offline: eff"
+    ) as caught:
+        pretrained("torch", MODELS["resnet18"])
+    assert "no route to host" in str(caught.value)
 
 
 def test_a_download_that_never_ends_is_given_up(
