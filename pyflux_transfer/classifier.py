@@ -41,6 +41,7 @@ from pyflux_transfer.storage import features_folder
 from pyflux_transfer.training import recipe
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.features import Cache, Item, extract
+from pyflux_transfer.training.head import linear
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.plan import Phase, gradual
 from pyflux_transfer.training.train import Job, Run, train
@@ -128,6 +129,8 @@ class Classifier:
         cut: int | str | None = None,
         epochs: int | None = None,
         lr: float | None = None,
+        quality: str | None = None,
+        minutes: float | None = None,
         run_dir: str | Path | None = None,
         resume: bool = False,
         cache: bool | Cache = True,
@@ -136,13 +139,18 @@ class Classifier:
     ) -> Run:
         """Train on a folder with one folder a class, a CSV (`path,label[,split]`), or `Splits`.
 
-        Without options the recipe is followed: the head is solved to its optimum on all photos, and
-        cross-validation chooses its strength and estimates how good it is. Options of steps (all
-        but those in `recipe.HEEDED`) train by steps instead: everything from `cut` on, by default
-        the head, for 5 `epochs`; what lies before stays frozen. `lr` is the head's rate, by default
-        1e-3, or 1e-4 when deeper stages train. The best epoch's weights stay. With `run_dir` each
-        epoch is kept there, and `resume` goes on with it. A head with hidden layers or dropout is
-        trained by steps too.
+        Without options the recipe is followed: the head is solved to its optimum on all photos,
+        then stages before it train where photos held out say that it pays; cross-validation makes
+        all choices and estimates how good the model is. `quality` is "head" (no further), "good"
+        (the default) or "best" (more ways are tried); after so many `minutes`, by default 10 or
+        60, no more is tried.
+
+        Options of steps (all but those in `recipe.HEEDED`) train by steps instead: everything from
+        `cut` on, by default the head, for 5 `epochs`; what lies before stays frozen. A deeper cut
+        starts from a solved head, unless the model was trained before. `lr` is the head's rate, by
+        default 1e-3, or 1e-4 when deeper stages train. The best epoch's weights stay. With
+        `run_dir` each epoch is kept there, and `resume` goes on with it. A head with hidden layers
+        or dropout is trained by steps too.
 
         `valid` is a folder, a share (0–1) taken from the training images, which steps need, or
         None; "auto" is 0.2 for steps, nothing for the recipe. A source that brings its own
@@ -151,9 +159,16 @@ class Classifier:
         chosen = Options.of(options, beside=Classifier.fit.__kwdefaults__)
         share = isinstance(valid, (int, float)) and bool(valid)
         named = share or resume or any(x is not None for x in (cut, epochs, lr, run_dir))
-        if not (named or set(options) - recipe.HEEDED):
-            if recipe.linear(self.network):
-                return self._follow_recipe(data, valid, chosen, cache, watcher)
+        steps = named or bool(set(options) - recipe.HEEDED)
+        effort = recipe.Effort.of(quality or recipe.QUALITY, minutes)
+        if steps and (quality, minutes) != (None, None):
+            raise InputError(
+                "quality and minutes belong to the recipe, which chooses all steps itself: leave "
+                "them out, or the options of steps."
+            )
+        if not steps:
+            if linear(self.network):
+                return self._follow_recipe(data, valid, chosen, effort, cache, watcher)
             if watcher:
                 watcher.line("the head is more than one Dense layer, so it is trained by steps")
         index = resolve_cut(self.units, "head" if cut is None else cut)
@@ -193,6 +208,7 @@ class Classifier:
         data: str | Path | Splits,
         valid: str | Path | float | None,
         options: Options,
+        effort: recipe.Effort,
         cache: bool | Cache,
         watcher: Watcher | None,
     ) -> Run:
@@ -201,7 +217,7 @@ class Classifier:
         training, validation = self._begin(data, given, options, watcher)
         run = recipe.follow(
             self.network, self.preprocessing, training, validation, options,
-            _cache(cache), watcher,
+            _cache(cache), watcher, effort,
         )  # fmt: skip
         self.temperature = run.temperature
         estimate = run.estimate and run.estimate.to_json()

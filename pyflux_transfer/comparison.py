@@ -32,6 +32,7 @@ from pyflux_transfer.training import recipe
 from pyflux_transfer.training.callbacks import Record, Silent, Watcher
 from pyflux_transfer.training.estimate import Estimate
 from pyflux_transfer.training.features import Cache
+from pyflux_transfer.training.head import unjudged
 from pyflux_transfer.training.options import Options
 
 if TYPE_CHECKING:
@@ -91,8 +92,9 @@ def compare(
     The best comes first, those that failed come last. `names` are architectures, with weights as in
     `load` behind a "=" where they are not the default ("resnet50=imagenet1k_v1",
     "resnet18=mine.pth"); without, all are taken whose published weights are on this machine.
-    `options` are those that the recipe heeds. With them `fit` gives each network the same estimate.
-    Raises WeightsError where there is nothing to compare, DataError where nothing can be judged.
+    `options` are those that the recipe heeds; with them `fit(quality="head")` gives each network
+    the same estimate. Raises WeightsError where there is nothing to compare, DataError where
+    nothing can be judged.
     """
     chosen = Options.of(options, beside=compare.__kwdefaults__)
     if steps := sorted(set(options) - recipe.HEEDED):
@@ -122,7 +124,7 @@ def compare(
     watcher.line(
         f"{len(train.samples)} images of {len(train.classes)} classes, {len(wanted)} network(s)"
     )
-    if line := recipe.unjudged(held):
+    if line := unjudged(held):
         watcher.line(line)
     found = [_judged(one, photos, engine, cache, watcher, options) for one in wanted]
     return _ranked(found)
@@ -169,7 +171,9 @@ def _judged(
         precision = options.get("precision") or "auto"
         net = load(one.architecture, weights=one.weights, engine=engine, precision=precision)
         model = net.with_head(photos.train.classes)
-        run = model.fit(photos, cache=cache, watcher=_Bars(watcher, one.name), **options)
+        run = model.fit(
+            photos, quality="head", cache=cache, watcher=_Bars(watcher, one.name), **options
+        )
         found = _measured(model, one, run.estimate)
     except (DataError, ImageError):
         raise

@@ -38,6 +38,8 @@ def train(
     context: typer.Context,
     data: Data,
     arch: ArchOrAuto = "resnet50",
+    quality: Annotated[str, typer.Option(help="head, good or best: how much is tried.")] = "good",
+    minutes: Annotated[float | None, typer.Option(help="Try no more after so many.")] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle to write; <folder>.safetensors.")] = None,
     valid: Annotated[str, typer.Option(help="Validation folder, share (0–1), or none.")] = "auto",
     cut: Annotated[str, typer.Option(help="Train from this stage or unit on.")] = "head",
@@ -75,9 +77,9 @@ def train(
 ) -> None:
     """Train a classifier on a folder of photos and save it as one file.
 
-    Without options the head is solved to its optimum on all photos, and cross-validation says how
-    good it is. An option of steps (--epochs, --lr, --cut …) trains by steps; Ctrl-C then ends it
-    early and saves the best so far.
+    Without options the head is solved to its optimum on all photos, deeper stages train where that
+    pays, and cross-validation says how good the model is. An option of steps (--epochs, --lr,
+    --cut …) trains by steps. Ctrl-C ends it early and saves the best so far.
     """
     from pyflux_transfer.classifier import DEEPER_RATE, SHARE, load
     from pyflux_transfer.data.dataset import class_names
@@ -123,7 +125,8 @@ def train(
         else:
             chosen = {k: v for k, v in vars(options).items() if k in given}
             run = model.fit(
-                source, valid=share, lr=lr, **chosen, **common,
+                source, valid=share, lr=lr, minutes=minutes, **chosen, **common,
+                quality=quality if "quality" in given else None,
                 cut=cli_options.cut(cut) if "cut" in given else None,
                 epochs=epochs if "epochs" in given else None,
             )  # fmt: skip

@@ -265,6 +265,13 @@ def solve(problem: Problem, decay: float, start: Doubles | None = None) -> Solut
     """Solve one problem; `decay` is that of weights on standardised features (see `Standard`)."""
     with workers():
         point = minimise(problem, decay, start)
-        found = problem.design.original(point.coefficients[:, 0])
+        weight, bias = original(problem.design, point.coefficients[:, 0])
+    return Solution(weight, bias, float(point.loss[0]))
+
+
+def original(design: Design, coefficients: Doubles) -> tuple[Array, Array]:
+    """Return weight (C, D) and bias (C,) float32 for features as they came, of one problem's
+    coefficients (C, R + 1)."""
+    found = design.original(coefficients)
     found = (found - found.mean(axis=0)).astype(np.float32)  # which alters no probability
-    return Solution(found[:, :-1], found[:, -1], float(point.loss[0]))
+    return found[:, :-1], found[:, -1]

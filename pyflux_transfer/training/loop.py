@@ -72,15 +72,19 @@ def run_phase(
         )
 
 
+def logits(network: Network, features: Features, batch_size: int) -> Array:
+    """Return the tail's logits (N, classes) for kept features."""
+    count = features.count
+    parts = [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
+    return np.concatenate([network.logits(features.take(part)) for part in parts])
+
+
 def validate(
     network: Network, features: Features, labels: Labels, batch_size: int, temperature: float = 1.0
 ) -> tuple[float, float]:
     """Return log loss and accuracy of the tail on kept features."""
-    count = len(labels)
-    parts = [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
     with np.errstate(over="ignore", invalid="ignore"):  # the caller is told by the loss
-        answers = [softmax(network.logits(features.take(part)), temperature) for part in parts]
-    probabilities = np.concatenate(answers)
+        probabilities = softmax(logits(network, features, batch_size), temperature)
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     return log_loss(probabilities, labels), accuracy
 

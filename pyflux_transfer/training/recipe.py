@@ -1,55 +1,55 @@
 """The recipe: what `fit` does without options. Every photo trains, and folds judge.
 
-The trunk is frozen and each photo passes it once. The head is the optimum of a convex problem, so
-there are no epochs and no rate to choose; how much it is held back is chosen by cross-validation,
-whose out-of-fold predictions also tell how good and how sure the head is.
+The head is solved to its optimum; then stages before it train too, where photos held out say that
+it pays. `quality` says how much is tried.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pyflux_transfer.data.dataset import Dataset
-from pyflux_transfer.data.folds import bunches, folds
-from pyflux_transfer.engines.base import Labels, Network
+from pyflux_transfer.engines.base import Network
+from pyflux_transfer.errors import InputError, lookup
 from pyflux_transfer.networks.preprocessing import Preprocessing
-from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.training import loop
 from pyflux_transfer.training.callbacks import Record, Timer, Watcher
-from pyflux_transfer.training.design import reduce
-from pyflux_transfer.training.estimate import Estimate
+from pyflux_transfer.training.deeper import QUALITIES, Deeper, Way
 from pyflux_transfer.training.examples import Maker, labels_of
 from pyflux_transfer.training.features import Cache
-from pyflux_transfer.training.logistic import Problem, Solution, solve
-from pyflux_transfer.training.options import Options, class_weights
-from pyflux_transfer.training.solver import only_dense, write_dense
-from pyflux_transfer.training.temperature import fit_temperature
-from pyflux_transfer.training.train import Run, twice
-from pyflux_transfer.training.validation import STRONGEST, Validation, cross_validate
+from pyflux_transfer.training.head import HeadResult, solve_head
+from pyflux_transfer.training.options import Options
+from pyflux_transfer.training.train import Run, Stopped, twice
+from pyflux_transfer.training.verdict import estimated
 
 # The options that the recipe heeds; any other says how to take steps.
 HEEDED = frozenset(
     {"label_smoothing", "class_weights", "batch_size", "seed", "precision", "workers", "max_pixels"}
 )
-UNJUDGED = 0.1  # of the strongest decay, where no photo can be held out: amid those usually chosen
+QUALITY = "good"
+MINUTES = {"head": 0.0, "good": 10.0, "best": 60.0}  # for trials, where nobody says how many
 
 
 @dataclass(frozen=True)
-class HeadResult:
-    """What solving the head has found; the head itself is in the network."""
+class Effort:
+    """How much is tried: which ways deeper, and for how many minutes."""
 
-    loss: float  # cross-entropy on the photos it learnt from, in nats
-    decay: float
-    temperature: float
-    estimate: Estimate | None  # None where no photo could be held out
+    ways: tuple[Way, ...]
+    minutes: float
 
-
-def linear(network: Network) -> bool:
-    """Tell whether the head is one Dense layer and nothing else."""
-    return [u.kind for u in network.units[resolve_cut(network.units, "head") :]] == ["dense"]
+    @classmethod
+    def of(cls, quality: str, minutes: float | None) -> Effort:
+        """Return the effort of a quality; raise InputError for an unknown one, or minutes < 0."""
+        ways = lookup(QUALITIES, quality, "quality")
+        if minutes is not None and not minutes >= 0:
+            raise InputError(f"minutes must be at least 0, got {minutes}.")
+        return cls(ways, MINUTES[quality] if minutes is None else minutes)
 
 
 def follow(
@@ -60,104 +60,86 @@ def follow(
     options: Options,
     cache: Cache,
     watcher: Watcher,
+    effort: Effort,
 ) -> Run:
-    """Solve the head on all training photos; validation images, where given, are told apart.
+    """Find the best model for the training photos; validation images, where given, are told apart.
 
-    A run that is interrupted or fails leaves the head as it was.
+    A run that fails or is interrupted before the head is solved leaves the network as it was;
+    Ctrl-C after that leaves the solved head.
     """
     timer = Timer()
+    stopped: Stopped = "finished"
+    until = time.monotonic() + 60 * effort.minutes
     same = twice(train, valid, watcher)
     network.cut_at(resolve_cut(network.units, "head"))
-    maker = Maker(network, preprocessing, options, cache, timer, watcher)
-    found = solve_head(maker, train)
-    if valid:
-        features = maker.validation(valid)
-        with timer.measure("validation"):
-            loss, accuracy = loop.validate(
-                network, features, labels_of(valid), options.batch_size, found.temperature
-            )
-        watcher.line(
-            f"on {len(valid.samples)} validation images: accuracy {accuracy:.1%}, "
-            f"log loss {loss:.3f}"
-        )
+    with _kept(cache) as cache:
+        maker = Maker(network, preprocessing, options, cache, timer, watcher)
+        found = solve_head(maker, train)
+        records = [_record(found, timer)]
+        try:
+            if found.start and effort.ways:
+                further, found = _deepen(maker, train, found, effort.ways, until)
+                records += further
+        except KeyboardInterrupt:
+            watcher.line("interrupted: the solved head stays")
+            stopped = "interrupted"
+        if valid:
+            _tell(maker, valid, found.temperature)
+    skipped = (*train.skipped, *(valid.skipped if valid else ()))
+    return Run(
+        tuple(records), records[-1], dict(timer.seconds), skipped, same, stopped,
+        found.estimate, found.temperature,
+    )  # fmt: skip
+
+
+@contextmanager
+def _kept(cache: Cache) -> Iterator[Cache]:
+    """Give a cache that keeps features at least for as long as the run takes."""
+    if cache.folder is not None:
+        yield cache
+        return
+    with tempfile.TemporaryDirectory(prefix="pyflux-features-") as folder:
+        yield replace(cache, folder=Path(folder))
+
+
+def _record(found: HeadResult, timer: Timer) -> Record:
     judged = found.estimate
-    record = Record(
+    return Record(
         1, 1, found.loss, judged.log_loss if judged else None,
         judged.accuracy if judged else None, 0.0, timer.seconds["tail"],
     )  # fmt: skip
-    skipped = (*train.skipped, *(valid.skipped if valid else ()))
-    return Run(
-        (record,), record, dict(timer.seconds), skipped, same, "finished",
-        judged, found.temperature,
-    )  # fmt: skip
 
 
-def solve_head(maker: Maker, train: Dataset) -> HeadResult:
-    """Choose the decay by folds, solve the head on all photos and write it into the network."""
-    network, options, say = maker.network, maker.options, maker.watcher.line
-    name = only_dense(network.units[network.cut :])
-    labels, classes = labels_of(train), len(train.classes)
-    weights = class_weights(options.class_weights, labels, train.classes)
-    features = maker.plain(train)
-    with maker.timer.measure("tail"):
-        design = reduce(features)
-        held = folds(train, seed=options.seed)
-        judged: Validation | None = None
-        if held.max() > 0:
-            judged = cross_validate(
-                design, labels, classes, held,
-                smoothing=options.label_smoothing, weights=weights, bunches=bunches(train),
-            )  # fmt: skip
-        decay = judged.best.decay if judged else UNJUDGED * STRONGEST / len(labels)
-        problem = Problem.of(
-            design, labels, classes, smoothing=options.label_smoothing, weights=weights
+def _deepen(
+    maker: Maker, train: Dataset, head: HeadResult, ways: tuple[Way, ...], until: float
+) -> tuple[list[Record], HeadResult]:
+    """Try ways deeper and follow the best, if one pays; else the head stays as it is."""
+    assert head.start
+    say = maker.watcher.line
+    deeper = Deeper(maker, train, head.start, until)
+    choice = deeper.choose(ways)
+    if choice is None:
+        say("deeper training does not pay on photos held out: the head alone is kept")
+        return [], head
+    name, answers = choice.way.name(maker.network.units), choice.verdict.answers
+    say(f"{name}: {choice.verdict.sentence()}. It is trained so on all photos")
+    records, epochs = list[Record](), 1 + deeper.epochs(len(train.samples))
+    for record in deeper.follow(choice):
+        records.append(record)
+        maker.watcher.epoch(record, epochs)
+    assert head.estimate
+    estimate = estimated(answers, choice.folds, head.decay, head.estimate.tried, name)
+    say(f"{estimate.sentence()}, log loss {estimate.log_loss:.3f}")
+    return records, replace(head, temperature=answers.temperature, estimate=estimate)
+
+
+def _tell(maker: Maker, valid: Dataset, temperature: float) -> None:
+    """Say how good the model is on the validation images."""
+    features, network = maker.validation(valid), maker.network
+    with maker.timer.measure("validation"):
+        loss, accuracy = loop.validate(
+            network, features, labels_of(valid), maker.options.batch_size, temperature
         )
-        head: Solution = solve(problem, decay, judged.start if judged else None)
-        temperature = _temperature(judged, labels) if judged else 1.0
-        write_dense(network, name, head.weight, head.bias)
-    if judged is None:
-        say("no class has two different photos (or groups), so none can be held out: "
-            "the head is unjudged")  # fmt: skip
-        return HeadResult(head.loss, decay, temperature, None)
-    if line := unjudged(held):
-        say(line)
-    best, count = judged.best, int(held.max()) + 1
-    estimate = Estimate(
-        best.accuracy, best.accuracy_error, best.loss, best.loss_error,
-        count, decay, len(judged.tried),
-    )  # fmt: skip
-    tried = len(judged.tried)
-    say(f"head solved on all photos; {count} folds chose the decay {decay:.2g} of {tried} tried")
-    say(f"{estimate.sentence()}, log loss {best.loss:.3f}, temperature {temperature:.2f}")
-    return HeadResult(head.loss, decay, temperature, estimate)
-
-
-def unjudged(held: Labels) -> str | None:
-    """Return a line about photos that no fold holds out, None where there are none."""
-    count = int((held < 0).sum())
-    if not count:
-        return None
-    return f"{count} photo(s) are not judged: a class has no other photos, or no other group"
-
-
-def _temperature(judged: Validation, labels: Labels) -> float:
-    """Fit the temperature to the out-of-fold logits, and to one mistake more than there was.
-
-    Where all of a few photos are right, nothing in them says that the next one could be wrong: by
-    Laplace's rule of succession one of N + 1 is. That photo is as the middle one of those there
-    are, and the runner-up is its class.
-    """
-    if not judged.learnt.any():
-        return 1.0
-    logits, labels = judged.logits[judged.learnt], labels[judged.learnt]
-    middle = np.argsort(_margins(logits))[len(logits) // 2]
-    runner_up = np.argsort(logits[middle])[-2]
-    return fit_temperature(
-        np.concatenate([logits, logits[middle : middle + 1]]), np.append(labels, runner_up)
+    maker.watcher.line(
+        f"on {len(valid.samples)} validation images: accuracy {accuracy:.1%}, log loss {loss:.3f}"
     )
-
-
-def _margins(logits: Array) -> Array:
-    """Return by how much each row's highest logit exceeds its second (N,)."""
-    two = np.sort(logits, axis=1)[:, -2:]
-    return np.asarray(two[:, 1] - two[:, 0])

@@ -13,6 +13,7 @@ from pyflux_transfer.engines.base import Labels
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.design import Design, Doubles
+from pyflux_transfer.training.estimate import standard_error
 from pyflux_transfer.training.logistic import Problem, minimise
 from pyflux_transfer.training.rows import workers
 
@@ -51,7 +52,12 @@ class Validation:
     logits: Array  # (N, C) float32, each photo's by the head that has not seen it; 0 where none
     held_out: Flags  # (N,) photos that one has not seen
     learnt: Flags  # (N,) those of them whose class it has seen
-    start: Doubles  # (C, 1, R + 1) the heads' mean: where `solve` may begin
+    heads: Doubles  # (C, K, R + 1) coordinates of the best decay's heads
+
+    @property
+    def start(self) -> Doubles:
+        """Where `solve` may begin (C, 1, R + 1): the heads' mean."""
+        return np.asarray(self.heads.mean(axis=1, keepdims=True))
 
 
 def grid(count: int) -> list[float]:
@@ -108,8 +114,9 @@ def cross_validate(
             beyond = [first / FACTOR**i for i in range(1, STRONGER + 1)]
             more, other = _descend(trials(beyond), 1, nothing)
             tried, best = more[::-1] + tried, min(best, other, key=lambda t: t.strength.loss)
-    start = best.coefficients.mean(axis=1, keepdims=True)
-    return Validation(tuple(tried), best.strength, best.logits, folds >= 0, learnt, start)
+    return Validation(
+        tuple(tried), best.strength, best.logits, folds >= 0, learnt, best.coefficients
+    )
 
 
 @dataclass(frozen=True)
@@ -180,14 +187,9 @@ def _judge(
     right = logits[held].argmax(axis=1) == labels[held]
     accuracy = float(right.mean())
     return Strength(
-        decay, loss, _error(share * (losses - loss), bunches[held]),
-        accuracy, _error((right - accuracy) / len(z), bunches[held]),
+        decay, loss, standard_error(share * (losses - loss), bunches[held]),
+        accuracy, standard_error((right - accuracy) / len(z), bunches[held]),
     )  # fmt: skip
-
-
-def _error(parts: Doubles, bunches: Labels) -> float:
-    """Return the standard error of the parts' sum; those of one bunch err together."""
-    return float(np.sqrt((np.bincount(bunches, parts) ** 2).sum()))
 
 
 def _descend(

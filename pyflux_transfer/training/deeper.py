@@ -1,0 +1,249 @@
+"""Deeper: stages before the head train too, where photos that are held out say that it pays.
+
+Every way of training starts from the solved head, which keeps what the trunk knows (LP-FT, Kumar
+et al. 2022), with BatchNorm as it is and a warm-up. It is judged by folds that judged the head, on
+the same photos, and taken only if its log loss is lower by more than the standard error of the
+difference and its accuracy no lower. Half-way from start to end is judged beside the end: it often
+generalises better (WiSE-FT, Wortsman et al. 2022).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pyflux_transfer.data.dataset import Dataset
+from pyflux_transfer.errors import TrainingError
+from pyflux_transfer.networks.tensors import Array, State
+from pyflux_transfer.networks.units import Unit, resolve_cut, stages
+from pyflux_transfer.training import loop
+from pyflux_transfer.training.callbacks import Record, Silent, Watcher
+from pyflux_transfer.training.examples import Batch, Examples, Maker
+from pyflux_transfer.training.options import Options
+from pyflux_transfer.training.plan import Phase
+from pyflux_transfer.training.solver import only_dense, write_dense
+from pyflux_transfer.training.verdict import Answers, Ints, Start, Verdict, in_reach
+
+STEPS = 100  # about as many as a way takes, within
+FEWEST, MOST = 3, 8  # epochs
+JUDGED = 128  # photos at least that judge a way: as many folds as that takes
+KEPT = (0.5, 1.0)  # how far to go from the start to the end
+VIEWS = 4  # augmented features a photo, as far as there is
+ROOM = 2**32  # bytes for a way's features
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of training deeper: the part of the body's stages that trains, and how."""
+
+    part: float
+    lr: float
+    augment: str = "none"
+
+    def stage(self, units: Sequence[Unit]) -> str:
+        """Return the first stage that trains."""
+        body = [stage for stage in stages(units) if stage != "head"]
+        return body[-max(int(self.part * len(body)), 1)]
+
+    def name(self, units: Sequence[Unit]) -> str:
+        """Return how it is called in what is said."""
+        plain = self.augment == "none"
+        return f"from {self.stage(units)}" + ("" if plain else f", {self.augment}")
+
+
+_GOOD = (Way(1 / 4, 2e-4), Way(1 / 2, 2e-4), Way(1 / 2, 4e-4, "crop"))
+# What is tried, from cheap to dear; the head alone is always candidate number zero.
+QUALITIES: dict[str, tuple[Way, ...]] = {
+    "head": (),
+    "good": _GOOD,
+    "best": (*_GOOD, Way(1 / 2, 4e-4, "light"), Way(3 / 4, 2e-4), Way(3 / 4, 4e-4, "crop")),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A way, how far to go from start to end, and what was found of it."""
+
+    way: Way
+    kept: float
+    folds: int
+    verdict: Verdict
+
+
+class _TimeIsUpError(Exception):
+    pass
+
+
+@dataclass
+class Deeper:
+    """Tries ways on one data set, and follows the one that is chosen.
+
+    The network must hold the head that is solved on all photos. Where following ends before its
+    end, by an error or Ctrl-C, the network is as it was; after choosing it always is.
+    """
+
+    maker: Maker
+    train: Dataset
+    start: Start
+    until: float = math.inf  # no trial goes on beyond this, by time.monotonic()
+
+    def __post_init__(self) -> None:
+        self._network = self.maker.network
+        crop = self.maker.preprocessing.crop
+        self._image = (1, 3, crop, crop)
+        self._before = self._network.state()
+
+    def choose(self, ways: Sequence[Way]) -> Choice | None:
+        """Return the way that gains most; None where none pays.
+
+        Fold after fold judges. A way that has lost to the head, or to the best so far, by more
+        than the standard error is not tried on the next.
+        """
+        trials: dict[Way, list[_Trial]] = {way: [] for way in ways}
+        found: list[Choice] = []
+        try:
+            for fold in self._judges():
+                for way in list(trials):
+                    if trial := self._try(way, fold):
+                        trials[way].append(trial)
+                    else:
+                        del trials[way]
+                found = [self._judge(way, done) for way, done in trials.items()]
+                reach = in_reach([choice.verdict for choice in found])
+                found = [choice for choice, kept in zip(found, reach, strict=True) if kept]
+                trials = {choice.way: trials[choice.way] for choice in found}
+        finally:
+            self._network.load_state(self._before)
+        paying = [choice for choice in found if choice.verdict.pays]
+        return max(paying, key=lambda choice: choice.verdict.gain, default=None)
+
+    def follow(self, choice: Choice) -> Iterator[Record]:
+        """Train on all photos in the chosen way, yielding a record an epoch."""
+        try:
+            yield from self._steps(choice.way, np.arange(len(self.train.samples)), math.inf)
+            self._go(self._before, self._network.state(), choice.kept)
+        except BaseException:
+            self._network.load_state(self._before)
+            raise
+
+    def epochs(self, photos: int) -> int:
+        """Return how many epochs so many photos train for: about `STEPS` steps, within limits."""
+        steps = max(photos / self.maker.options.batch_size, 1)
+        return min(max(round(STEPS / steps), FEWEST), MOST)
+
+    def _judges(self) -> list[int]:
+        """Return the folds that judge: as many as hold enough photos."""
+        sizes = np.bincount(self.start.folds[self.start.learnt])
+        enough = int(np.searchsorted(sizes.cumsum(), JUDGED)) + 1
+        return [fold for fold, size in enumerate(sizes[:enough]) if size]
+
+    def _try(self, way: Way, fold: int) -> _Trial | None:
+        """Train without a fold, then ask about its photos; None where that cannot be done."""
+        network, watcher, name = self._network, self.maker.watcher, way.name(self._network.units)
+        photos = np.flatnonzero((self.start.folds == fold) & self.start.learnt)
+        rest = np.flatnonzero(self.start.folds != fold)
+        network.load_state(self._before)
+        head = only_dense(network.units[resolve_cut(network.units, "head") :])
+        write_dense(network, head, *self.start.heads[fold])
+        begun, logits = network.state(), dict[float, Array]()
+        try:
+            with watcher.bar(f"trying {name}", self.epochs(len(rest))) as advance:
+                for _ in self._steps(way, rest, self.until):
+                    advance(1)
+        except (TrainingError, _TimeIsUpError) as error:
+            watcher.line(f"{name} is left out: {error}")
+            return None
+        end = network.state()
+        for kept in KEPT:
+            self._go(begun, end, kept)
+            logits[kept] = self._answer(photos)
+        return _Trial(photos, logits)
+
+    def _steps(self, way: Way, rows: Ints, until: float) -> Iterator[Record]:
+        """Train on some photos, from the present weights on."""
+        network = self._network
+        cut = resolve_cut(network.units, way.stage(network.units))
+        network.cut_at(cut)
+        options = self._options(way, len(rows))
+        network.prepare(options.update())
+        maker = replace(self.maker, options=options, watcher=_Hushed(self.maker.watcher))
+        examples = _Until(maker.training(self._some(rows)), until)
+        yield from loop.run_phase(
+            network, Phase(cut, self.epochs(len(rows)), way.lr), examples, lambda: None, options,
+            self.start.truth.weights, maker.timer, number=2, before=1,
+        )  # fmt: skip
+
+    def _options(self, way: Way, photos: int) -> Options:
+        """Return the options of the steps; features that find no room are not kept."""
+        width = math.prod(self._network.trace(self._image)[self._network.cut - 1].output)
+        views = min(VIEWS, ROOM // (4 * width * photos)) if way.augment != "none" else 0
+        return replace(
+            self.maker.options, lr_decay=1.0, freeze_bn=True, augment=way.augment, views=views
+        )
+
+    def _answer(self, photos: Ints) -> Array:
+        """Return the logits of some photos, by the present weights."""
+        maker = replace(self.maker, watcher=_Hushed(self.maker.watcher))
+        features = maker.plain(self._some(photos))
+        return loop.logits(self._network, features, maker.options.batch_size)
+
+    def _go(self, start: State, end: State, kept: float) -> None:
+        """Put the weights a part of the way from start to end into the network."""
+        self._network.load_state({n: (1 - kept) * start[n] + kept * end[n] for n in end})
+
+    def _judge(self, way: Way, trials: Sequence[_Trial]) -> Choice:
+        """Return how far to go this way, judged by all its trials."""
+        photos = np.concatenate([trial.photos for trial in trials])
+        truth = self.start.truth
+        before = Answers.of(truth, photos, self.start.logits[photos])
+        choices = []
+        for kept in KEPT:
+            logits = np.concatenate([trial.logits[kept] for trial in trials])
+            answers = Answers.of(truth, photos, logits)
+            choices.append(Choice(way, kept, len(trials), Verdict.of(answers, before)))
+        return max(choices, key=lambda choice: choice.verdict.gain)
+
+    def _some(self, rows: Ints) -> Dataset:
+        """Return some of the photos."""
+        return replace(self.train, samples=tuple(self.train.samples[i] for i in rows))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    photos: Ints
+    logits: dict[float, Array]  # by how far was gone
+
+
+@dataclass(frozen=True)
+class _Until:
+    """Examples that end with an error when the time is up."""
+
+    examples: Examples
+    until: float
+
+    @property
+    def count(self) -> int:
+        """Images in an epoch."""
+        return self.examples.count
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield the batches as long as there is time."""
+        for batch in self.examples.epoch(number):
+            if time.monotonic() > self.until:
+                raise _TimeIsUpError("the time is up")
+            yield batch
+
+
+@dataclass(frozen=True)
+class _Hushed(Silent):
+    """Passes on what is said, and shows no bars: features are read again for each trial."""
+
+    watcher: Watcher
+
+    def line(self, text: str) -> None:
+        """Say something once."""
+        self.watcher.line(text)
