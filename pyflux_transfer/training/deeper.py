@@ -21,8 +21,9 @@ from pyflux_transfer.errors import TrainingError
 from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.networks.units import Unit, resolve_cut, stages
 from pyflux_transfer.training import loop
-from pyflux_transfer.training.callbacks import Record, Silent, Watcher
-from pyflux_transfer.training.examples import Batch, Examples, Maker
+from pyflux_transfer.training.callbacks import Record
+from pyflux_transfer.training.examples import Batch, Cached, Examples, Maker
+from pyflux_transfer.training.features import Features, Indices
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.plan import Phase
 from pyflux_transfer.training.solver import only_dense, write_dense
@@ -32,7 +33,7 @@ STEPS = 100  # about as many as a way takes, within
 FEWEST, MOST = 3, 8  # epochs
 JUDGED = 128  # photos at least that judge a way: as many folds as that takes
 KEPT = (0.5, 1.0)  # how far to go from the start to the end
-VIEWS = 4  # augmented features a photo, as far as there is
+VIEWS = 3  # augmented features a photo, beside the plain ones
 ROOM = 2**32  # bytes for a way's features
 
 
@@ -55,12 +56,12 @@ class Way:
         return f"from {self.stage(units)}" + ("" if plain else f", {self.augment}")
 
 
-_GOOD = (Way(1 / 4, 2e-4), Way(1 / 2, 2e-4), Way(1 / 2, 4e-4, "crop"))
+_GOOD = (Way(1 / 4, 2e-4), Way(1 / 2, 4e-4, "crop"))
 # What is tried, from cheap to dear; the head alone is always candidate number zero.
 QUALITIES: dict[str, tuple[Way, ...]] = {
     "head": (),
     "good": _GOOD,
-    "best": (*_GOOD, Way(1 / 2, 4e-4, "light"), Way(3 / 4, 2e-4), Way(3 / 4, 4e-4, "crop")),
+    "best": (*_GOOD, Way(1 / 2, 2e-4), Way(1 / 2, 4e-4, "light"), Way(3 / 4, 4e-4, "crop")),
 }
 
 
@@ -170,12 +171,20 @@ class Deeper:
         network.cut_at(cut)
         options = self._options(way, len(rows))
         network.prepare(options.update())
-        maker = replace(self.maker, options=options, watcher=_Hushed(self.maker.watcher))
-        examples = _Until(maker.training(self._some(rows)), until)
+        examples = _Until(self._examples(options, rows), until)
         yield from loop.run_phase(
             network, Phase(cut, self.epochs(len(rows)), way.lr), examples, lambda: None, options,
-            self.start.truth.weights, maker.timer, number=2, before=1,
+            self.start.truth.weights, self.maker.timer, number=2, before=1,
         )  # fmt: skip
+
+    def _examples(self, options: Options, rows: Ints) -> Examples:
+        """Return examples of some photos: as they are and, where asked for, augmented views."""
+        maker, some = replace(self.maker, options=options, told=False), self._some(rows)
+        examples = maker.training(some)
+        if not options.views:
+            return examples
+        assert isinstance(examples, Cached)
+        return replace(examples, features=_beside(maker.plain(some), examples.features))
 
     def _options(self, way: Way, photos: int) -> Options:
         """Return the options of the steps; features that find no room are not kept."""
@@ -187,9 +196,8 @@ class Deeper:
 
     def _answer(self, photos: Ints) -> Array:
         """Return the logits of some photos, by the present weights."""
-        maker = replace(self.maker, watcher=_Hushed(self.maker.watcher))
-        features = maker.plain(self._some(photos))
-        return loop.logits(self._network, features, maker.options.batch_size)
+        features = replace(self.maker, told=False).plain(self._some(photos))
+        return loop.logits(self._network, features, self.maker.options.batch_size)
 
     def _go(self, start: State, end: State, kept: float) -> None:
         """Put the weights a part of the way from start to end into the network."""
@@ -218,6 +226,20 @@ class _Trial:
     logits: dict[float, Array]  # by how far was gone
 
 
+def _beside(plain: Features, views: Features) -> Features:
+    """Return the features of photos, each with its augmented views behind it."""
+    many = 1 + views.count // plain.count
+
+    def take(rows: Indices) -> Array:
+        photos, view = np.divmod(np.asarray(rows), many)
+        found = np.empty((len(photos), *plain.shape), np.float32)
+        found[view == 0] = plain.take(photos[view == 0])
+        found[view > 0] = views.take((photos * (many - 1) + view - 1)[view > 0])
+        return found
+
+    return Features(plain.shape, plain.count * many, take)
+
+
 @dataclass(frozen=True)
 class _Until:
     """Examples that end with an error when the time is up."""
@@ -236,14 +258,3 @@ class _Until:
             if time.monotonic() > self.until:
                 raise _TimeIsUpError("the time is up")
             yield batch
-
-
-@dataclass(frozen=True)
-class _Hushed(Silent):
-    """Passes on what is said, and shows no bars: features are read again for each trial."""
-
-    watcher: Watcher
-
-    def line(self, text: str) -> None:
-        """Say something once."""
-        self.watcher.line(text)

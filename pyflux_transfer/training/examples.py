@@ -126,6 +126,7 @@ class Maker:
     cache: Cache
     timer: Timer
     watcher: Watcher
+    told: bool = True  # what comes from the cache, and how long the rest takes
 
     def validation(self, dataset: Dataset) -> Features:
         """Return the features of the images as they are."""
@@ -178,7 +179,7 @@ class Maker:
         return extract(
             self.network, self.preprocessing, items, read, self.cache,
             batch_size=self.options.batch_size, workers=self.options.workers,
-            timer=self.timer, watcher=self.watcher, title=title,
+            timer=self.timer, watcher=self.watcher, title=title, told=self.told,
         )  # fmt: skip
 
 

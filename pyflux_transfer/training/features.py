@@ -27,7 +27,7 @@ from pyflux_transfer.errors import StorageError
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array, Shape
 from pyflux_transfer.training import store as stores
-from pyflux_transfer.training.callbacks import Timer, Watcher
+from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.shelves import Shelves
 from pyflux_transfer.training.store import Store
 
@@ -116,12 +116,14 @@ def extract(
     timer: Timer,
     watcher: Watcher,
     title: str,
+    told: bool = True,
 ) -> Features:
     """Return the features of the items, in their order, computing only those not yet kept.
 
     `load` reads one item as a preprocessed image (3, H, W). The returned object may read from an
-    open file as long as it lives.
+    open file as long as it lives. Unless `told`, only trouble is.
     """
+    bar = watcher.bar if told else Silent().bar
     side = preprocessing.crop
     shape: Shape = (3, side, side)
     if network.cut:
@@ -136,11 +138,11 @@ def extract(
         first = {key: i for i, key in enumerate(keys) if key not in shelves}
         missing = [items[i] for i in first.values()]
         kept = len(items) - len(missing)
-        if kept:
+        if kept and told:
             watcher.line(f"{title}: {kept} of {len(items)} from the feature cache")
         try:
             if missing:
-                with watcher.bar(title, len(missing)) as advance:
+                with bar(title, len(missing)) as advance:
                     labelled = batches(load, missing, batch_size, workers=workers)
                     done = iter(first)
                     for images, _ in timer.waiting("decode", labelled):

@@ -13,16 +13,17 @@ import numpy as np
 
 from pyflux_transfer.data.dataset import Dataset
 from pyflux_transfer.data.folds import bunches, folds
-from pyflux_transfer.engines.base import Labels, Network
+from pyflux_transfer.engines.base import Network
 from pyflux_transfer.networks.units import resolve_cut
-from pyflux_transfer.training.design import reduce
+from pyflux_transfer.training.callbacks import Watcher
+from pyflux_transfer.training.design import Design, reduce
 from pyflux_transfer.training.estimate import Estimate
 from pyflux_transfer.training.examples import Maker, labels_of
 from pyflux_transfer.training.logistic import Problem, original, solve
 from pyflux_transfer.training.options import class_weights
 from pyflux_transfer.training.solver import only_dense, write_dense
 from pyflux_transfer.training.validation import STRONGEST, Validation, cross_validate
-from pyflux_transfer.training.verdict import Answers, Start, Truth, estimated
+from pyflux_transfer.training.verdict import Answers, Ints, Start, Truth, estimated
 
 UNJUDGED = 0.1  # of the strongest decay, where no photo can be held out: amid those usually chosen
 
@@ -45,45 +46,66 @@ def linear(network: Network) -> bool:
 
 def solve_head(maker: Maker, train: Dataset) -> HeadResult:
     """Choose the decay by folds, solve the head on all photos and write it into the network."""
-    network, options, say = maker.network, maker.options, maker.watcher.line
+    network, options = maker.network, maker.options
     name = only_dense(network.units[network.cut :])
     labels, classes = labels_of(train), len(train.classes)
     weights = class_weights(options.class_weights, labels, train.classes)
+    smoothing = options.label_smoothing
     features = maker.plain(train)
     with maker.timer.measure("tail"):
-        design = reduce(features)
-        held = folds(train, seed=options.seed)
+        design, held, together = reduce(features), folds(train, seed=options.seed), bunches(train)
         judged: Validation | None = None
         if held.max() > 0:
             judged = cross_validate(
                 design, labels, classes, held,
-                smoothing=options.label_smoothing, weights=weights, bunches=bunches(train),
+                smoothing=smoothing, weights=weights, bunches=together,
             )  # fmt: skip
         decay = judged.best.decay if judged else UNJUDGED * STRONGEST / len(labels)
-        problem = Problem.of(
-            design, labels, classes, smoothing=options.label_smoothing, weights=weights
-        )
+        problem = Problem.of(design, labels, classes, smoothing=smoothing, weights=weights)
         head = solve(problem, decay, judged.start if judged else None)
+        found = HeadResult(head.loss, decay, 1.0, None)
+        if judged:
+            found = _judged(found, judged, design, held, Truth(labels, together, weights))
         write_dense(network, name, head.weight, head.bias)
-    if judged is None:
-        say("no class has two different photos (or groups), so none can be held out: "
-            "the head is unjudged")  # fmt: skip
-        return HeadResult(head.loss, decay, 1.0, None)
-    if line := unjudged(held):
-        say(line)
-    count, tried = int(held.max()) + 1, len(judged.tried)
-    truth = Truth(labels, bunches(train), weights)
-    known = np.flatnonzero(judged.learnt)
+    _tell(found, held, maker.watcher)
+    return found
+
+
+def _judged(
+    found: HeadResult, judged: Validation, design: Design, held: Ints, truth: Truth
+) -> HeadResult:
+    """Add what the folds' heads say of the photos that they have not seen."""
+    known, count = np.flatnonzero(judged.learnt), int(held.max()) + 1
     answers = Answers.of(truth, known, judged.logits[known])
-    estimate = estimated(answers, count, decay, tried)
-    say(f"head solved on all photos; {count} folds chose the decay {decay:.2g} of {tried} tried")
-    say(f"{estimate.sentence()}, log loss {estimate.log_loss:.3f}")
     heads = [original(design, judged.heads[:, k]) for k in range(count)]
-    start = Start(truth, held, judged.learnt, judged.logits, heads)
-    return HeadResult(head.loss, decay, answers.temperature, estimate, start)
+    return HeadResult(
+        found.loss, found.decay, answers.temperature,
+        estimated(answers, count, found.decay, len(judged.tried)),
+        Start(truth, held, judged.learnt, judged.logits, heads),
+    )  # fmt: skip
 
 
-def unjudged(held: Labels) -> str | None:
+def _tell(found: HeadResult, held: Ints, watcher: Watcher) -> None:
+    estimate = found.estimate
+    if not estimate:
+        watcher.line(
+            "no class has two different photos (or groups), so none can be held out: "
+            "the head is unjudged"
+        )
+        return
+    if line := unjudged(held):
+        watcher.line(line)
+    watcher.line(
+        f"head solved on all photos; {estimate.folds} folds chose the decay {found.decay:.2g} of "
+        f"{estimate.tried} tried"
+    )
+    watcher.line(
+        f"{estimate.sentence()}, log loss {estimate.log_loss:.3f}, "
+        f"temperature {found.temperature:.2f}"
+    )
+
+
+def unjudged(held: Ints) -> str | None:
     """Return a line about photos that no fold holds out, None where there are none."""
     count = int((held < 0).sum())
     if not count:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,23 @@ from sklearn.linear_model import LogisticRegression
 from pyflux_transfer.data.dataset import Dataset, Sample, scan
 from pyflux_transfer.data.folds import folds
 from pyflux_transfer.engines.base import Labels
+from pyflux_transfer.errors import InputError
 from pyflux_transfer.insight.metrics import log_loss
-from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import softmax
-from pyflux_transfer.training import recipe
+from pyflux_transfer.training import recipe, verdict
 from pyflux_transfer.training.callbacks import Timer
+from pyflux_transfer.training.deeper import Way
 from pyflux_transfer.training.design import Rows, Standard
 from pyflux_transfer.training.examples import Maker, labels_of
 from pyflux_transfer.training.options import Options
-from pyflux_transfer.training.recipe import linear, solve_head
-from pyflux_transfer.training.validation import Strength, Validation
+from pyflux_transfer.training.recipe import Effort
 from tests import photos
 from tests.engines import fake
-from tests.training.helpers import NOWHERE, CountingNetwork, Notes, network
+from tests.training.helpers import NOWHERE, CountingNetwork, Notes, interrupt_after, network
+
+HEAD = Effort.of("head", None)
+PAYS = Effort((Way(1, 3e-2),), 1.0)
 
 pytestmark = pytest.mark.usefixtures("fake_engine")
 
@@ -53,11 +57,18 @@ def maker(built: CountingNetwork, notes: Notes | None = None, **options: Any) ->
     )
 
 
-def run(data: Dataset, valid: Dataset | None = None, **options: Any) -> tuple[Any, Any, Notes]:
-    built, notes = network(), Notes()
+def run(
+    data: Dataset,
+    valid: Dataset | None = None,
+    effort: Effort = HEAD,
+    notes: Notes | None = None,
+    **options: Any,
+) -> tuple[Any, Any, Notes]:
+    built, notes = network(), notes or Notes()
     chosen = Options(**options)
     found = recipe.follow(
-        built, fake.TINY.preprocessing, data, valid, chosen, NOWHERE, notes
+        built, fake.TINY.preprocessing, data, valid, chosen, NOWHERE, notes,
+        effort,
     )  # fmt: skip
     return built, found, notes
 
@@ -192,31 +203,61 @@ def test_one_photo_a_class_is_solved_unjudged(data: Dataset) -> None:
     assert "best epoch 1" in next(found.outcome())
 
 
-def test_right_answers_for_a_few_photos_do_not_make_the_head_certain() -> None:
-    """Of nine that are right the tenth may be wrong: 0.9 is what they are sure of."""
-    y = np.array([0, 1] * 4 + [0])
-    logits = (8 * np.eye(2, dtype=np.float32))[y]
-    all_ = np.ones(9, bool)
-    judged = Validation((), Strength(1, 0, 0, 1, 0), logits, all_, all_, np.zeros((2, 1, 1)))
-    chances = softmax(logits, recipe._temperature(judged, y))
-    np.testing.assert_allclose(chances.max(axis=1), 0.9, atol=1e-4)
+def test_deeper_training_that_pays_is_what_the_run_tells_of(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdict.Verdict, "pays", True)
+    built, found, notes = run(data, effort=PAYS, batch_size=8)
+    alone, head_alone, _ = run(data, batch_size=8)
+    assert found.estimate.deeper == "from stem"
+    assert (found.estimate.decay, found.estimate.photos) == (head_alone.estimate.decay, 34)
+    assert [record.phase for record in found.records] == [1] + [2] * 8
+    assert notes.records == list(found.records[1:])
+    assert notes.epochs == 9
+    assert notes.lines[-1].startswith(found.estimate.sentence())
+    assert not np.array_equal(built.state()["conv1.weight"], alone.state()["conv1.weight"])
+    assert found.temperature != head_alone.temperature
 
 
-def test_an_error_leaves_the_head_as_it_was(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    built = network()
-    before = head(built)
-    monkeypatch.setattr(recipe, "fit_temperature", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        solve_head(maker(built), data)
-    for mine, its in zip(before, head(built), strict=True):
+def test_deeper_training_that_does_not_pay_leaves_the_solved_head(data: Dataset) -> None:
+    built, found, notes = run(data, effort=Effort((Way(1, 1e-9),), 1.0))
+    alone, head_alone, _ = run(data)
+    for mine, its in zip(built.state().values(), alone.state().values(), strict=True):
         np.testing.assert_array_equal(mine, its)
+    assert found.estimate == head_alone.estimate
+    assert notes.lines[-1].endswith("the head alone is kept")
 
 
-def test_only_a_head_of_one_dense_layer_is_linear() -> None:
-    assert linear(network())
-    assert not linear(network(head=Head(3, hidden=(4,))))
-    assert not linear(network(head=Head(3, dropout=0.5)))
-    assert not linear(network(head=Head(3, keep="classifier")))
+@pytest.mark.parametrize("epoch", [2, 5])
+def test_ctrl_c_while_going_deeper_leaves_the_solved_head(
+    epoch: int, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdict.Verdict, "pays", True)
+    built, found, notes = run(data, effort=PAYS, notes=interrupt_after(epoch), batch_size=8)
+    alone, head_alone, _ = run(data)
+    for mine, its in zip(built.state().values(), alone.state().values(), strict=True):
+        np.testing.assert_array_equal(mine, its)
+    assert (found.stopped, found.estimate) == ("interrupted", head_alone.estimate)
+    assert notes.lines[-1] == "interrupted: the solved head stays"
+
+
+def test_each_photo_passes_each_part_of_the_trunk_once_in_all_trials(data: Dataset) -> None:
+    built, _, notes = run(data, effort=Effort((Way(1 / 2, 1e-2), Way(3 / 4, 1e-2)), 1.0))
+    assert len(notes.bars) == 3
+    assert set(built.embedded.values()) == {3}  # to the head, to stage2, to stage1
+
+
+@pytest.mark.parametrize(("quality", "count"), [("head", 0), ("good", 2), ("best", 5)])
+def test_a_quality_is_an_effort(quality: str, count: int) -> None:
+    effort = Effort.of(quality, None)
+    assert len(effort.ways) >= count
+    assert Effort.of(quality, 2.5).minutes == 2.5
+
+
+@pytest.mark.parametrize(
+    ("quality", "minutes", "error"),
+    [("god", None, "Did you mean 'good'"), ("good", -1, "at least 0"), ("good", math.nan, "least")],
+)
+def test_unknown_efforts_are_refused(quality: str, minutes: float | None, error: str) -> None:
+    with pytest.raises(InputError, match=error):
+        Effort.of(quality, minutes)

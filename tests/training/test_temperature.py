@@ -7,7 +7,8 @@ from scipy.optimize import minimize_scalar
 from pyflux_transfer.engines.base import Labels
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.tensors import Array
-from pyflux_transfer.training.temperature import fit_temperature
+from pyflux_transfer.predict import softmax
+from pyflux_transfer.training.temperature import calibrate, fit_temperature, log_losses
 
 
 def sure(count: int = 500, classes: int = 4) -> tuple[Array, Labels]:
@@ -61,3 +62,22 @@ def test_no_photos_and_numbers_that_are_none_are_refused() -> None:
         fit_temperature(np.zeros((0, 3), np.float32), np.zeros(0, np.int64))
     with pytest.raises(InputError, match="finite"):
         fit_temperature(np.full((2, 3), np.inf, np.float32), np.zeros(2, np.int64))
+
+
+def test_right_answers_for_a_few_photos_do_not_make_a_classifier_certain() -> None:
+    """Of nine that are right the tenth may be wrong: 0.9 is what they are sure of."""
+    y = np.array([0, 1] * 4 + [0])
+    logits = (8 * np.eye(2, dtype=np.float32))[y]
+    chances = softmax(logits, calibrate(logits, y))
+    np.testing.assert_allclose(chances.max(axis=1), 0.9, atol=1e-4)
+
+
+def test_without_photos_a_classifier_is_as_sure_as_it_is() -> None:
+    assert calibrate(np.zeros((0, 3), np.float32), np.zeros(0, np.int64)) == 1.0
+
+
+def test_log_losses_are_of_each_row() -> None:
+    logits = np.array([[2, 0, -1], [1000, 0, 0], [0, 1000, 0]], np.float32)
+    y = np.array([1, 0, 0])
+    chance = softmax(logits[:1], 2.0)[0, 1]
+    np.testing.assert_allclose(log_losses(logits, y, 2.0), [-np.log(chance), 0, 500], rtol=1e-5)
