@@ -40,8 +40,9 @@ from pyflux_transfer.predict import Prediction
 from pyflux_transfer.storage import features_folder
 from pyflux_transfer.training import recipe
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
+from pyflux_transfer.training.examples import Maker
 from pyflux_transfer.training.features import Cache, Item, extract
-from pyflux_transfer.training.head import linear
+from pyflux_transfer.training.head import linear, solve_head
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.plan import Phase, gradual
 from pyflux_transfer.training.train import Job, Run, train
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from pyflux_transfer.training.options import OptionFields
 
 HEAD_RATE, DEEPER_RATE = 1e-3, 1e-4
+FREEZE_EPOCHS = 3
 EPOCHS, SHARE = 5, 0.2  # of steps, and of the photos that are held back to judge them
 
 
@@ -182,7 +184,7 @@ class Classifier:
         self,
         data: str | Path | Splits,
         *,
-        freeze_epochs: int = 3,
+        freeze_epochs: int | None = None,
         epochs: int = 5,
         depth: int = 1,
         lr: float = HEAD_RATE,
@@ -196,9 +198,12 @@ class Classifier:
     ) -> Run:
         """Train the head first, then gradually deeper: the last stage, … the last `depth` stages.
 
-        The head alone trains for `freeze_epochs` at `lr`; `epochs` at `fine_lr` are shared among
-        the deeper phases. The rest is as in `fit`.
+        The head alone trains for `freeze_epochs` at `lr`; by default it is solved to its optimum
+        where it has not been trained and is one Dense layer, else it trains for 3. `epochs` at
+        `fine_lr` are shared among the deeper phases. The rest is as in `fit`.
         """
+        if freeze_epochs is None:
+            freeze_epochs = 0 if self._starts_unsolved else FREEZE_EPOCHS
         phases = gradual(self.units, freeze_epochs, epochs, lr, fine_lr, depth)
         chosen = Options.of(options, beside=Classifier.fine_tune.__kwdefaults__)
         return self._train(data, valid, phases, chosen, run_dir, resume, cache, watcher)
@@ -215,6 +220,8 @@ class Classifier:
         watcher = watcher or Silent()
         given = None if valid == "auto" else valid
         training, validation = self._begin(data, given, options, watcher)
+        if "training" in self.info and self.network.cut < resolve_cut(self.units, "head"):
+            watcher.line("the trunk was trained before: were it on these photos, they flatter it")
         run = recipe.follow(
             self.network, self.preprocessing, training, validation, options,
             _cache(cache), watcher, effort,
@@ -237,15 +244,25 @@ class Classifier:
     ) -> Run:
         if resume and run_dir is None:
             raise InputError("resume=True needs run_dir=, the folder of the run to go on with.")
-        watcher = watcher or Silent()
+        watcher, kept = watcher or Silent(), _cache(cache)
         training, validation = self._begin(data, valid, options, watcher)
+        if phases[0].cut < resolve_cut(self.units, "head") and self._starts_unsolved:
+            watcher.line("deeper steps start from a solved head")
+            self.network.cut_at(resolve_cut(self.units, "head"))
+            maker = Maker(self.network, self.preprocessing, options, kept, Timer(), watcher)
+            solve_head(maker, training)
         job = Job(
             self.network, self.preprocessing, training, validation, phases, options,
-            _cache(cache), Path(run_dir) if run_dir else None, resume,
+            kept, Path(run_dir) if run_dir else None, resume,
         )  # fmt: skip
         self.temperature = 1.0
         run = train(job, watcher)
         return self._remember(run, training, options, phases=[asdict(phase) for phase in phases])
+
+    @property
+    def _starts_unsolved(self) -> bool:
+        """Tell whether the head is as it was made, and could be solved."""
+        return "training" not in self.info and linear(self.network)
 
     def _remember(self, run: Run, training: Dataset, options: Options, **how: Any) -> Run:
         """Keep what the bundle tells of its training, and return the run."""

@@ -474,7 +474,7 @@ def test_without_options_the_recipe_is_followed(
     model: pft.Classifier, folder: Path, tmp_path: Path
 ) -> None:
     notes = Notes()
-    run = model.fit(folder, watcher=notes)
+    run = model.fit(folder, quality="head", watcher=notes)
     assert notes.lines[:2] == [
         "engine: fake (asked for)",
         "24 images of 3 classes to train, 0 to validate",
@@ -489,6 +489,66 @@ def test_without_options_the_recipe_is_followed(
     assert bundle.info["training"]["recipe"] == {
         "estimate": run.estimate.to_json(), "temperature": run.temperature,
     }  # fmt: skip
+
+
+def test_deeper_ways_are_tried_unless_told_otherwise(net: pft.Classifier, folder: Path) -> None:
+    notes = Notes()
+    run = net.with_head(CLASSES).fit(folder, watcher=notes)
+    assert any(title.startswith("trying from stage2") for title in notes.bars)
+    assert net.with_head(CLASSES).fit(folder, quality="good").estimate == run.estimate
+
+
+def test_photos_that_a_trunk_may_know_are_told(model: pft.Classifier, folder: Path) -> None:
+    notes, told = Notes(), "the trunk was trained before: were it on these photos, they flatter it"
+    model.fit(folder, quality="head", watcher=notes)
+    model.fit(folder, quality="head", watcher=notes)
+    assert told not in notes.lines
+    model.fit(folder, cut="stage2", epochs=1)
+    model.fit(folder, quality="head", watcher=notes)
+    assert told in notes.lines
+
+
+def test_minutes_bound_the_trials(model: pft.Classifier, folder: Path) -> None:
+    notes = Notes()
+    run = model.fit(folder, quality="best", minutes=0, watcher=notes)
+    assert run.estimate is not None
+    assert run.estimate.deeper is None
+    assert "from stage2 is left out: the time is up" in notes.lines
+
+
+@pytest.mark.parametrize("options", [{"quality": "head"}, {"minutes": 3}])
+def test_quality_and_steps_exclude_each_other(
+    options: dict[str, Any], model: pft.Classifier, folder: Path
+) -> None:
+    with pytest.raises(InputError, match="leave them out, or the options of steps"):
+        model.fit(folder, epochs=1, **options)
+
+
+def test_a_deeper_cut_starts_from_a_solved_head_once(net: pft.Classifier, folder: Path) -> None:
+    solved, model = net.with_head(CLASSES), net.with_head(CLASSES)
+    notes = Notes()
+    run = model.fit(folder, valid=None, cut="stage2", epochs=1, lr=1e-12, watcher=notes)
+    solved.fit(folder, quality="head")
+    assert "deeper steps start from a solved head" in notes.lines
+    for name, value in tensors(solved).items():
+        np.testing.assert_allclose(tensors(model)[name], value, atol=1e-6)
+    assert run.estimate is None
+    again = Notes()
+    model.fit(folder, cut="stage2", epochs=1, watcher=again)
+    assert "deeper steps start from a solved head" not in again.lines
+
+
+def test_fine_tuning_solves_a_new_head_and_trains_one_that_it_cannot(
+    net: pft.Classifier, folder: Path
+) -> None:
+    def phases(model: pft.Classifier) -> list[int]:
+        model.fine_tune(folder, epochs=2)
+        return [phase["epochs"] for phase in model.info["training"]["phases"]]
+
+    model = net.with_head(CLASSES)
+    assert phases(model) == [2]
+    assert phases(model) == [3, 2]
+    assert phases(net.with_head(CLASSES, hidden=[4])) == [3, 2]
 
 
 def test_the_temperature_divides_logits_wherever_there_are_probabilities(

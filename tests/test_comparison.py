@@ -36,7 +36,7 @@ def test_a_network_gets_the_numbers_that_training_it_gives(
 ) -> None:
     (row,) = compare(folder, "tiny", **options)
     model = pft.load("tiny", engine="fake").with_head(CLASSES)
-    run = model.fit(folder, **options)  # type: ignore[arg-type]
+    run = model.fit(folder, quality="head", **options)  # type: ignore[arg-type]
     assert row.estimate == run.estimate
     assert (row.weights, row.name, row.error) == ("imagenet1k_v1", "tiny", "")
     assert row.pixels == 8
@@ -124,7 +124,7 @@ def test_photos_that_cannot_be_read_any_more_end_the_comparison(folder: Path) ->
 
 
 def row(accuracy: float, ms: float, loss: float = 0.1, error: float = 0.02) -> Candidate:
-    estimate = Estimate(accuracy, error, loss, 0.01, 5, 1e-3, 8)
+    estimate = Estimate(accuracy, error, loss, 0.01, 640, 5, 1e-3, 8)
     return Candidate("tiny", "none", ms=ms, estimate=estimate)
 
 

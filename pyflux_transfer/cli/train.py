@@ -45,7 +45,9 @@ def train(
     cut: Annotated[str, typer.Option(help="Train from this stage or unit on.")] = "head",
     epochs: Annotated[int, typer.Option(help="Epochs (with --fine-tune: after the head's).")] = 5,
     fine_tune: Annotated[int, typer.Option(help="First the head, then this many last stages.")] = 0,
-    freeze_epochs: Annotated[int, typer.Option(help="Epochs of the head alone.")] = 3,
+    freeze_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of the head alone; by default it is solved.")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; 1e-3 head, 1e-4 deeper.")] = None,
     weights: WeightsOption = "imagenet",
     hidden: Annotated[list[int] | None, typer.Option(help="Hidden width; repeatable.")] = None,
@@ -63,7 +65,7 @@ def train(
     balance: Annotated[bool, typer.Option(help="Weigh classes by inverse frequency.")] = False,
     solver: Annotated[str, typer.Option(help="steps, or lbfgs for a linear head.")] = "steps",
     patience: Annotated[int | None, typer.Option(help="Stop after epochs without gain.")] = None,
-    freeze_bn: Annotated[bool, typer.Option(help="Freeze the tail's BatchNorm.")] = False,
+    freeze_bn: Annotated[bool, typer.Option(help="Keep BatchNorm's statistics.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of the split, order, head and dropout.")] = 0,
     run_dir: Annotated[Path | None, typer.Option(help="Keep each epoch here, to resume.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --run-dir.")] = False,

@@ -51,10 +51,10 @@ class Options:
     augmented k times in all and its features are cached, with 0 it is augmented anew each epoch.
     `class_weights` is None, "auto" (inverse frequency) or {class: weight}. `patience` stops after
     so many epochs without a better validation, in fine-tuning the phase. `freeze_bn` keeps
-    BatchNorm in the trained part as it is. `precision` of the frozen trunk changes the network's,
-    None keeps it. `solver="lbfgs"` trains a linear head to the optimum of its loss plus
-    weight_decay/2·‖W‖². `workers` threads decode images, of which none may have more than
-    `max_pixels`.
+    BatchNorm's statistics in the trained part as they are: those of few photos are noise.
+    `precision` of the frozen trunk changes the network's, None keeps it. `solver="lbfgs"` trains
+    a linear head to the optimum of its loss plus weight_decay/2·‖W‖². `workers` threads decode
+    images, of which none may have more than `max_pixels`.
     """
 
     optimizer: str = "adamw"
@@ -69,7 +69,7 @@ class Options:
     batch_size: int = 32
     seed: int = 0
     patience: int | None = None
-    freeze_bn: bool = False
+    freeze_bn: bool = True
     precision: Precision | None = None
     solver: str = "steps"
     workers: int = 2

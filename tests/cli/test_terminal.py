@@ -160,7 +160,7 @@ def test_tables_fit_a_terminal() -> None:
 
 
 def candidate(accuracy: float, ms: float, **fields: Any) -> Candidate:
-    estimate = Estimate(accuracy, 0.013, 0.125, 0.01, 5, 1e-4, 8)
+    estimate = Estimate(accuracy, 0.013, 0.125, 0.01, 640, 5, 1e-4, 8)
     rest = {"architecture": "resnet50", "weights": "imagenet1k_v2", "pixels": 224,
             "parameters": 23_500_000, "bytes": 94_000_000}  # fmt: skip
     return Candidate(**{**rest, **fields}, ms=ms, estimate=estimate)
