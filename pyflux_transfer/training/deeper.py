@@ -29,10 +29,9 @@ from pyflux_transfer.training.plan import Phase
 from pyflux_transfer.training.solver import only_dense, write_dense
 from pyflux_transfer.training.verdict import Answers, Ints, Start, Verdict, in_reach
 
-STEPS = 100  # about as many as a way takes, within
+STEPS = 60  # about as many as a way takes, within
 FEWEST, MOST = 3, 8  # epochs
 JUDGED = 128  # photos at least that judge a way: as many folds as that takes
-KEPT = (0.5, 1.0)  # how far to go from the start to the end
 VIEWS = 3  # augmented features a photo, beside the plain ones
 ROOM = 2**32  # bytes for a way's features
 
@@ -50,18 +49,23 @@ class Way:
         body = [stage for stage in stages(units) if stage != "head"]
         return body[-max(int(self.part * len(body)), 1)]
 
+    @property
+    def kept(self) -> tuple[float, ...]:
+        """How far to go from the start to the end: half, or all; augmented views need it all."""
+        return (0.5, 1.0) if self.augment == "none" else (1.0,)
+
     def name(self, units: Sequence[Unit]) -> str:
         """Return how it is called in what is said."""
         plain = self.augment == "none"
         return f"from {self.stage(units)}" + ("" if plain else f", {self.augment}")
 
 
-_GOOD = (Way(1 / 4, 2e-4), Way(1 / 2, 4e-4, "crop"))
+_GOOD = (Way(1 / 4, 3e-4), Way(1 / 2, 6e-4, "crop"))
 # What is tried, from cheap to dear; the head alone is always candidate number zero.
 QUALITIES: dict[str, tuple[Way, ...]] = {
     "head": (),
     "good": _GOOD,
-    "best": (*_GOOD, Way(1 / 2, 2e-4), Way(1 / 2, 4e-4, "light"), Way(3 / 4, 4e-4, "crop")),
+    "best": (*_GOOD, Way(1 / 2, 3e-4), Way(1 / 2, 6e-4, "light"), Way(3 / 4, 6e-4, "crop")),
 }
 
 
@@ -105,9 +109,9 @@ class Deeper:
         than the standard error is not tried on the next.
         """
         trials: dict[Way, list[_Trial]] = {way: [] for way in ways}
-        found: list[Choice] = []
+        found, judges = list[Choice](), self._judges()
         try:
-            for fold in self._judges():
+            for fold in judges:
                 for way in list(trials):
                     if trial := self._try(way, fold):
                         trials[way].append(trial)
@@ -115,7 +119,10 @@ class Deeper:
                         del trials[way]
                 found = [self._judge(way, done) for way, done in trials.items()]
                 reach = in_reach([choice.verdict for choice in found])
-                found = [choice for choice, kept in zip(found, reach, strict=True) if kept]
+                for choice, still in zip(found, reach, strict=True):
+                    if not still or fold == judges[-1]:
+                        self._say(choice)
+                found = [choice for choice, still in zip(found, reach, strict=True) if still]
                 trials = {choice.way: trials[choice.way] for choice in found}
         finally:
             self._network.load_state(self._before)
@@ -159,7 +166,7 @@ class Deeper:
             watcher.line(f"{name} is left out: {error}")
             return None
         end = network.state()
-        for kept in KEPT:
+        for kept in way.kept:
             self._go(begun, end, kept)
             logits[kept] = self._answer(photos)
         return _Trial(photos, logits)
@@ -209,11 +216,17 @@ class Deeper:
         truth = self.start.truth
         before = Answers.of(truth, photos, self.start.logits[photos])
         choices = []
-        for kept in KEPT:
+        for kept in way.kept:
             logits = np.concatenate([trial.logits[kept] for trial in trials])
             answers = Answers.of(truth, photos, logits)
             choices.append(Choice(way, kept, len(trials), Verdict.of(answers, before)))
         return max(choices, key=lambda choice: choice.verdict.gain)
+
+    def _say(self, choice: Choice) -> None:
+        name, verdict = choice.way.name(self._network.units), choice.verdict
+        self.maker.watcher.line(
+            f"{name}, judged by {len(verdict.answers.photos)} photos: {verdict.sentence()}"
+        )
 
     def _some(self, rows: Ints) -> Dataset:
         """Return some of the photos."""

@@ -119,10 +119,10 @@ def _deepen(
     deeper = Deeper(maker, train, head.start, until)
     choice = deeper.choose(ways)
     if choice is None:
-        say("deeper training does not pay on photos held out: the head alone is kept")
+        say("deeper training gains no more than luck may bring: the head alone is kept")
         return [], head
     name, answers = choice.way.name(maker.network.units), choice.verdict.answers
-    say(f"{name}: {choice.verdict.sentence()}. It is trained so on all photos")
+    say(f"{name}: this pays, so all photos train this way")
     records, epochs = list[Record](), 1 + deeper.epochs(len(train.samples))
     for record in deeper.follow(choice):
         records.append(record)

@@ -200,7 +200,7 @@ def test_augmented_features_are_kept_where_there_is_room(
 
 
 @pytest.mark.parametrize(
-    ("photos", "epochs"), [(5, 8), (100, 8), (533, 6), (1000, 3), (100_000, 3)]
+    ("photos", "epochs"), [(5, 8), (240, 8), (384, 5), (1000, 3), (100_000, 3)]
 )
 def test_epochs_are_as_many_as_make_enough_steps(
     photos: int, epochs: int, data: Dataset, tmp_path: Path
