@@ -31,9 +31,7 @@ def run(folder: Path, engine: str, architecture: str = "efficientnet_lite0") -> 
     watcher.line("\n1. The head: the trunk is frozen, the new head is solved on its features")
     _tell(model.fit(train, quality="head", watcher=watcher), watcher)
     before = model.evaluate(test).accuracy
-    watcher.line(
-        "\n2. Deeper: from that head on further stages train, where held-out photos gain"
-    )
+    watcher.line("\n2. Deeper: from that head on further stages train, where held-out photos gain")
     _tell(model.fit(train, watcher=watcher), watcher)
     after = model.evaluate(test)
 

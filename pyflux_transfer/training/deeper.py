@@ -109,23 +109,20 @@ class Deeper:
         than the standard error is not tried on the next.
         """
         trials: dict[Way, list[_Trial]] = {way: [] for way in ways}
-        found, judges = list[Choice](), self._judges()
+        found: list[Choice] = []
         try:
-            for fold in judges:
+            for fold in self._judges():
                 for way in list(trials):
                     if trial := self._try(way, fold):
                         trials[way].append(trial)
                     else:
                         del trials[way]
-                found = [self._judge(way, done) for way, done in trials.items()]
-                reach = in_reach([choice.verdict for choice in found])
-                for choice, still in zip(found, reach, strict=True):
-                    if not still or fold == judges[-1]:
-                        self._say(choice)
-                found = [choice for choice, still in zip(found, reach, strict=True) if still]
+                found = self._in_reach([self._judge(way, done) for way, done in trials.items()])
                 trials = {choice.way: trials[choice.way] for choice in found}
         finally:
             self._network.load_state(self._before)
+        for choice in found:
+            self._say(choice)
         paying = [choice for choice in found if choice.verdict.pays]
         return max(paying, key=lambda choice: choice.verdict.gain, default=None)
 
@@ -159,9 +156,9 @@ class Deeper:
         write_dense(network, head, *self.start.heads[fold])
         begun, logits = network.state(), dict[float, Array]()
         try:
-            with watcher.bar(f"trying {name}", self.epochs(len(rest))) as advance:
+            with watcher.bar(f"trying {name}", self.epochs(len(rest)) * len(rest)) as advance:
                 for _ in self._steps(way, rest, self.until):
-                    advance(1)
+                    advance(len(rest))
         except (TrainingError, _TimeIsUpError) as error:
             watcher.line(f"{name} is left out: {error}")
             return None
@@ -221,6 +218,14 @@ class Deeper:
             answers = Answers.of(truth, photos, logits)
             choices.append(Choice(way, kept, len(trials), Verdict.of(answers, before)))
         return max(choices, key=lambda choice: choice.verdict.gain)
+
+    def _in_reach(self, found: Sequence[Choice]) -> list[Choice]:
+        """Return what may yet turn out best; tell of the others."""
+        near = in_reach([choice.verdict for choice in found])
+        for choice, still in zip(found, near, strict=True):
+            if not still:
+                self._say(choice)
+        return [choice for choice, still in zip(found, near, strict=True) if still]
 
     def _say(self, choice: Choice) -> None:
         name, verdict = choice.way.name(self._network.units), choice.verdict
