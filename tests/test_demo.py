@@ -24,7 +24,7 @@ def test_the_demo_tells_what_it_measured_and_what_comes_next(
     out = capsys.readouterr().out
     bundle = folder / "digits.safetensors"
     measured = load(bundle, engine="fake").evaluate(folder / "digits-test")
-    assert f"{measured.accuracy:.1%} after fine-tuning" in out
+    assert f"{measured.accuracy:.1%} with deeper stages" in out
     assert re.search(r"finished; cross-validated accuracy \d+\.\d ± \d+\.\d %", out)
     assert re.search(r"accuracy on 40 unseen digits: \d+\.\d%", out)
     assert "80 photos of handwritten digits" in out
