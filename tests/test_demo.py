@@ -28,7 +28,8 @@ def test_the_demo_tells_what_it_measured_and_what_comes_next(
     assert re.search(r"finished; cross-validated accuracy \d+\.\d ± \d+\.\d %", out)
     assert re.search(r"accuracy on 40 unseen digits: \d+\.\d%", out)
     assert "80 photos of handwritten digits" in out
-    assert "the last stage, stage2, trains too" in out
+    assert "1. The head" in out
+    assert "trying from stage2: " in out
     for command in ("evaluate", "predict", "serve"):
         assert f"  pyflux-transfer {command} '{bundle}'" in out
     assert checkpoint.describe(bundle).cut == 2
