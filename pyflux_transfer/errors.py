@@ -60,6 +60,18 @@ def suggest(name: str, known: list[str]) -> str:
     return f" Did you mean '{folded[near[0]]}'?" if near else ""
 
 
+def readable(name: object) -> str:
+    """Return a name as text that can be written anywhere: bytes that are no UTF-8 are escaped."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+def shortened(name: object, limit: int = 120) -> str:
+    """Return a name for a message: a long one by its beginning and end."""
+    text = readable(name)
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
+
+
 def lookup(table: Mapping[str, Row], name: str, kind: str, see: str = "") -> Row:
     """Return `table[name]`, or raise InputError naming the nearest entry.
 
