@@ -228,7 +228,7 @@ def test_a_classifier_that_is_gone_cannot_be_kept(model: pft.Classifier) -> None
     [
         (["a"], {}, "at least 2 classes, got 1"),
         (["a", "a"], {}, "must differ from each other"),
-        ("ants", {}, "must be a list of names, got the text 'ants'"),
+        ("ants", {}, "must be a list of names, got 'ants'"),
         (["a", "b"], {"hidden": [0]}, "must be positive"),
         (["a", "b"], {"dropout": 1}, r"dropout must be in \[0, 1\)"),
         (["a", "b"], {"activation": "rely"}, "Did you mean 'relu'"),
@@ -565,12 +565,12 @@ def test_evaluation_is_that_of_the_probabilities(model: pft.Classifier, folder: 
 
 def test_evaluation_names_what_it_left_out(model: pft.Classifier, tmp_path: Path) -> None:
     folder = photos.write(tmp_path / "many", {"blue": 20, "green": 20, "red": 20})
-    (folder / "red" / "notes.txt").write_text("no image")
+    (folder / "red" / "notes.jpg").write_text("no image")
     notes = Notes()
     assert model.evaluate(folder, watcher=notes).count == 60
     assert notes.bars == {"scanning": [61], "evaluation": [60]}
     assert len(notes.lines) == 1
-    assert "notes.txt" in notes.lines[0]
+    assert "notes.jpg" in notes.lines[0]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,16 @@ from pyflux_transfer.training.validation import STRONGEST, Validation, cross_val
 
 # The options that the recipe heeds; any other says how to take steps.
 HEEDED = frozenset(
-    {"label_smoothing", "class_weights", "batch_size", "seed", "precision", "workers", "max_pixels"}
+    {
+        "label_smoothing",
+        "class_weights",
+        "batch_size",
+        "seed",
+        "precision",
+        "workers",
+        "max_pixels",
+        "max_skipped",
+    }
 )
 UNJUDGED = 0.1  # of the strongest decay, where no photo can be held out: amid those usually chosen
 

@@ -19,7 +19,7 @@ def photos(tmp_path: Path) -> Path:
     folder.mkdir()
     for index, rgb in enumerate(many_colours(9)):
         (folder / f"{index}.png").write_bytes(colour(rgb))
-    (folder / "5.txt").write_text("no image")
+    (folder / "5a.jpg").write_text("no image")
     return folder
 
 
@@ -30,7 +30,7 @@ def test_a_folder_is_answered_in_order_and_bad_files_are_skipped(
     names = sorted(str(path) for path in photos.iterdir())
     assert [str(f.path) if isinstance(f, Skipped) else f.name for f in found] == names
     skipped = [f for f in found if isinstance(f, Skipped)]
-    assert [s.path for s in skipped] == [photos / "5.txt"]
+    assert [s.path for s in skipped] == [photos / "5a.jpg"]
     assert "not an image" in skipped[0].reason
     good = [f for f in found if isinstance(f, Prediction)]
     wanted = [truth(rgb) for rgb in many_colours(9)]
