@@ -192,7 +192,9 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
         )
         plan = Plan(bundle.row, head)
         check_cut(bundle.cut, plan.units)
-    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
+    except KeyError as error:
+        raise BundleError(f"{path}: the description cannot be used (it lacks {error}).") from None
+    except (TypeError, ValueError, AttributeError, InputError) as error:
         raise BundleError(f"{path}: the description cannot be used ({error}).") from None
     if len(bundle.classes) != plan.classes:
         raise BundleError(f"{path} names {len(bundle.classes)} classes for {plan.classes} outputs.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
 Row = TypeVar("Row")
+_UNWRITABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 
 
 class PyFluxTransferError(Exception):
@@ -61,8 +63,12 @@ def suggest(name: str, known: list[str]) -> str:
 
 
 def readable(name: object) -> str:
-    """Return a name as text that can be written anywhere: bytes that are no UTF-8 are escaped."""
-    return str(name).encode("utf-8", "backslashreplace").decode()
+    """Return a name as text that can be written anywhere.
+
+    Bytes that are no UTF-8 and characters that would steer a terminal are escaped.
+    """
+    # Python keeps a byte that is no UTF-8 as 0xdc00 more.
+    return _UNWRITABLE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", str(name))
 
 
 def shortened(name: object, limit: int = 120) -> str:

@@ -253,7 +253,7 @@ def test_a_pipe_is_not_opened_and_names_are_shown_as_text(tmp_path: Path, ask: A
     path = os.fsencode(tmp_path) + b"/caf\xe9.png"
     Path(os.fsdecode(path)).write_bytes(encoded(Image.new("RGB", (20, 20)), "PNG"))
     assert [item.name for item in ask(tmp_path) if isinstance(item, Prediction)] == [
-        f"{tmp_path}/caf\\udce9.png"
+        f"{tmp_path}/caf\\xe9.png"
     ]
 
 

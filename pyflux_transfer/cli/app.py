@@ -17,8 +17,6 @@ import typer
 from pyflux_transfer.cli import cache, demo, evaluate, networks, predict, serve, setup, train
 from pyflux_transfer.errors import PyFluxTransferError, readable, shortened
 
-_PIPE_CLOSED = 141  # what a shell reports of a program that SIGPIPE ends
-
 app = typer.Typer(
     name="pyflux-transfer",
     help="Train an image classifier from a folder of labelled photos, use it, serve it.",
@@ -91,16 +89,16 @@ def _told(error: Exception) -> int:
     message, status = _explained(error)
     if message:
         with contextlib.suppress(OSError):
-            print("error:", *message.splitlines(), file=sys.stderr)
+            print("error:", *map(readable, message.splitlines()), file=sys.stderr)
     return status
 
 
 def _explained(error: Exception) -> tuple[str, int]:
     """Return an error's message and exit status."""
     if isinstance(error, PyFluxTransferError):
-        return readable(error), error.exit_status
+        return str(error), error.exit_status
     if isinstance(error, BrokenPipeError):  # whoever read the output has seen enough
-        return "", _PIPE_CLOSED
+        return "", 1
     if isinstance(error, MemoryError):
         return (
             "The memory does not suffice. End other programs, or give a smaller --batch-size or "

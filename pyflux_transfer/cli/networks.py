@@ -13,6 +13,7 @@ from pyflux_transfer.cli.options import (
     MAX_PIXELS,
     MAX_SKIPPED,
     Arch,
+    Cache,
     Data,
     EngineOption,
     MaxPixels,
@@ -47,6 +48,7 @@ def features(
     arch: Arch = "resnet50",
     cut: Annotated[str, typer.Option(help="Take what enters this stage or unit.")] = "head",
     weights: WeightsOption = "imagenet",
+    cache: Cache = True,
     max_pixels: MaxPixels = MAX_PIXELS,
     max_skipped: MaxSkipped = MAX_SKIPPED,
     engine: EngineOption = "auto",
@@ -62,8 +64,9 @@ def features(
     net = load(arch, weights=weights, engine=engine, precision=precision)
     watcher = report.Terminal()
     found, labels, paths = net.features(
-        data, cut=place, max_pixels=max_pixels, max_skipped=max_skipped, watcher=watcher
-    )
+        data, cut=place, cache=cache, max_pixels=max_pixels, max_skipped=max_skipped,
+        watcher=watcher,
+    )  # fmt: skip
     names = np.array([readable(path) for path in paths])
     with replacing(out) as temporary, temporary.open("wb") as file:
         np.savez(file, features=found, labels=np.array(labels), paths=names)

@@ -20,7 +20,7 @@ from pyflux_transfer.cli.options import (
     PrecisionOption,
     bundle_path,
 )
-from pyflux_transfer.errors import InputError
+from pyflux_transfer.errors import InputError, readable
 
 if TYPE_CHECKING:
     from pyflux_transfer.data.dataset import Skipped
@@ -106,7 +106,7 @@ def _readable(answers: Iterator[Prediction | Skipped], bad: list[Skipped]) -> It
 
     for answer in answers:
         if isinstance(answer, Skipped):
-            print(answer.reason, file=sys.stderr)
+            print(readable(answer.reason), file=sys.stderr)
             bad.append(answer)
         else:
             yield answer

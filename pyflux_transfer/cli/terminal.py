@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from pyflux_transfer.errors import readable
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.insight.tables import console, show, table
 from pyflux_transfer.installation.doctor import Check
@@ -57,7 +58,7 @@ class Terminal:
 
     def line(self, text: str) -> None:
         """Print a line."""
-        self.out.print(text, soft_wrap=True)
+        self.out.print(readable(text), soft_wrap=True)
 
     def epoch(self, record: Record, epochs: int) -> None:
         """Print one line an epoch."""

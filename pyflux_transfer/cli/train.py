@@ -15,6 +15,7 @@ from pyflux_transfer.cli.options import (
     MAX_PIXELS,
     MAX_SKIPPED,
     Arch,
+    Cache,
     Data,
     EngineOption,
     MaxPixels,
@@ -68,7 +69,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the split, order, head and dropout.")] = 0,
     run_dir: Annotated[Path | None, typer.Option(help="Keep each epoch here, to resume.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --run-dir.")] = False,
-    cache: Annotated[bool, typer.Option(help="Keep features on disk between runs.")] = True,
+    cache: Cache = True,
     max_pixels: MaxPixels = MAX_PIXELS,
     max_skipped: MaxSkipped = MAX_SKIPPED,
     workers: Annotated[int, typer.Option(help="Threads that decode images.")] = 2,
@@ -153,7 +154,7 @@ def _target(out: Path | None, data: Path) -> Path:
     """Return the bundle to write, named after the data where no name is given."""
     place = data.resolve()
     target = out or Path(f"{place.name if place.is_dir() else place.stem}.safetensors")
-    if target.suffix != ".safetensors" or target.is_dir():
+    if target.suffix != ".safetensors":
         raise InputError(f"--out must name a .safetensors file, got '{target}'.")
     check_writable(target)
     return target

@@ -39,6 +39,7 @@ def read(path: str | Path, *, published: bool = False) -> State:
             f"Weights come as {', '.join(_READERS)}, got {path.name!r}. Convert the file first."
         )
     try:
+        _refuse_pointer(path)
         tensors = reader(path, published)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -51,6 +52,16 @@ def read(path: str | Path, *, published: bool = False) -> State:
     )
     check_finite(state, str(path))
     return state
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Refuse what stands where a large file should be in a Git repository without LFS."""
+    with path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise WeightsError(f"{path} is a pointer of Git LFS. Fetch the file: git lfs pull.")
+
+
+_POINTER = b"version https://git-lfs"
 
 
 def _read_safetensors(path: Path, published: bool) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from pyflux_transfer.training.schedule import SCHEDULES
 
 SOLVERS = ("steps", "lbfgs")
 _LEAST = {"batch_size": 1, "views": 0, "workers": 1, "max_pixels": 1, "seed": 0}
+_NUMBERS = ("lr_decay", "weight_decay", "momentum", "label_smoothing", "max_skipped")
 
 
 class OptionFields(TypedDict, total=False):
@@ -83,6 +84,9 @@ class Options:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             object.__setattr__(self, name, plain(getattr(self, name)))
+        for name in _NUMBERS:
+            if not isinstance(getattr(self, name), (int, float)):
+                raise InputError(f"{name} must be a number, got {getattr(self, name)!r}.")
         lookup(SCHEDULES, self.schedule, "schedule")
         lookup(dict.fromkeys(SOLVERS), self.solver, "solver")
         self.update()  # validates its own fields

@@ -24,8 +24,8 @@ class Phase:
             object.__setattr__(self, name, plain(getattr(self, name)))
         if not isinstance(self.epochs, int) or self.epochs < 1:
             raise InputError(f"epochs must be a whole number of at least 1, got {self.epochs!r}.")
-        if not 0 < self.lr < math.inf:
-            raise InputError(f"The learning rate must be positive, got {self.lr}.")
+        if isinstance(self.lr, str) or not 0 < self.lr < math.inf:
+            raise InputError(f"The learning rate must be positive, got {self.lr!r}.")
 
 
 def gradual(
