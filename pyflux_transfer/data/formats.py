@@ -45,13 +45,16 @@ def _plugin(module: str, name: str) -> Reader:
 
 
 def _png(stream: IO[bytes]) -> Image.Image:
-    """Open a PNG; Pillow spreads 2 and 4 bits of grey over 8, but not the transparent value."""
+    """Open a PNG; Pillow spreads few bits of grey over 8, but not always the transparent value."""
     image = _plugin("PIL.PngImagePlugin", "PngImageFile")(stream)
     raw_mode = image.tile[0][3] if image.tile else ""  # type: ignore[attr-defined]
-    factor = {"L;2": 85, "L;4": 17}.get(raw_mode, 1)
-    if isinstance(image.info.get("transparency"), int):
-        image.info["transparency"] *= factor
+    clear = image.info.get("transparency")
+    if isinstance(clear, int) and raw_mode in _SPREAD:
+        image.info["transparency"] = min(clear * _SPREAD[raw_mode], 255)
     return image
+
+
+_SPREAD = {"1": 255, "L;2": 85, "L;4": 17}
 
 
 # The readers are called directly, not through Image.open: it would start Ghostscript for an EPS
