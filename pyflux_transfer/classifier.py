@@ -368,7 +368,7 @@ class Classifier:
         watcher = watcher or Silent()
         options = Options(max_pixels=max_pixels, max_skipped=max_skipped)
         reader = Reader(options.workers, max_pixels, watcher.bar, watcher.line, max_skipped)
-        splits = reader.read(data)
+        splits = reader.read(data, training=False)
         samples = [sample for part in splits.parts for sample in part.samples]
         cut_before = self.network.cut
         self.network.cut_at(resolve_cut(self.units, cut))

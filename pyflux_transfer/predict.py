@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from glob import glob
@@ -18,7 +18,7 @@ from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.data.decode import MAX_PIXELS, Source
 from pyflux_transfer.data.listing import files
-from pyflux_transfer.data.preprocess import load
+from pyflux_transfer.data.preprocess import load_picture, prepared
 from pyflux_transfer.data.walk import cause
 from pyflux_transfer.engines.base import Network, Plan, Precision
 from pyflux_transfer.errors import EngineError, ImageError, InputError, readable, shortened
@@ -104,6 +104,10 @@ def sources(given: Source | Iterable[Source]) -> list[tuple[str, Source]]:
     """
     if isinstance(given, (str, Path)):
         return [(readable(path), path) for path in _paths(given)]
+    if hasattr(given, "__array__") and not isinstance(given, np.ndarray) and not _is_one(given):
+        given = np.asarray(given)
+    if isinstance(given, np.ndarray) and given.dtype.kind in "OSU":
+        given = given.ravel().tolist()
     if isinstance(given, np.ndarray) and given.ndim == 4:
         return [(f"image {i}", image) for i, image in enumerate(given)]
     if _is_one(given) or not isinstance(given, Iterable):
@@ -150,11 +154,13 @@ def predict(
     workers: int = 2,
     max_pixels: int = MAX_PIXELS,
     temperature: float = 1.0,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Prediction | Skipped]:
     """Yield a Prediction for each image in order, or Skipped with the reason it is unreadable.
 
     `given` is as in `sources`, or preprocessed images (N, 3, H, W) float32. Decoding runs in
-    `workers` threads ahead of the network. `temperature` is the bundle's.
+    `workers` threads ahead of the network. `temperature` is the bundle's. `note` is told of images
+    that are used although their file lacks its end.
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
@@ -167,7 +173,10 @@ def predict(
 
     def read(item: tuple[str, Source]) -> tuple[str, Array | ImageError]:
         try:
-            return item[0], load(item[1], preprocessing, max_pixels=max_pixels)
+            picture = load_picture(item[1], preprocessing, max_pixels=max_pixels)
+            if picture.mended:
+                note(f"'{item[0]}' lacks only its end and is used")
+            return item[0], prepared(picture, preprocessing)
         except ImageError as error:
             return item[0], error
 

@@ -245,6 +245,29 @@ def test_whatever_holds_an_image_is_taken(
     assert ask("[x].png")[0].top == wanted[0]
 
 
+def test_arrays_of_other_kinds_are_taken(folder: Path, ask: Ask) -> None:
+    paths = files(folder)
+    wanted = ask(paths)
+    assert ask(np.array([str(path) for path in paths])) == wanted
+    assert ask(np.array(paths, dtype=object)) == wanted
+
+    class Foreign:
+        def __array__(self, dtype: object = None, copy: object = None) -> Any:
+            return np.asarray(Image.open(paths[0]))
+
+    assert ask(Foreign())[0].top == wanted[0].top
+
+
+def test_a_file_that_lacks_only_its_end_is_used_and_told(tmp_path: Path, ask: Ask) -> None:
+    whole = encoded(Image.new("RGB", (60, 60), "red"), "JPEG")
+    (tmp_path / "a.jpg").write_bytes(whole)
+    (tmp_path / "b.jpg").write_bytes(whole[:-2])
+    notes: list[str] = []
+    first, second = ask(tmp_path, note=notes.append)
+    assert first.top == second.top
+    assert notes == [f"'{tmp_path / 'b.jpg'}' lacks only its end and is used"]
+
+
 def test_a_pipe_is_not_opened_and_names_are_shown_as_text(tmp_path: Path, ask: Ask) -> None:
     os.mkfifo(tmp_path / "queue.jpg")
     (found,) = ask(tmp_path)

@@ -86,7 +86,7 @@ def _computed(
     network = restore(bundle, engine, precision=precision)
     return answer(
         network, bundle.classes, bundle.preprocessing, given, top=top, batch_size=batch_size,
-        temperature=bundle.temperature, max_pixels=max_pixels,
+        temperature=bundle.temperature, max_pixels=max_pixels, note=_note,
     )  # fmt: skip
 
 
@@ -98,6 +98,10 @@ def _asked(url: str, key: str, files: Sequence[Path], top: int) -> Iterator[Pred
     if files[0].suffix == ".safetensors":
         raise InputError(f"With --url the service has the bundle. Leave '{files[0]}' out.")
     return ask(url, files, top=top, key=key)
+
+
+def _note(text: str) -> None:
+    print(readable(text), file=sys.stderr)
 
 
 def _readable(answers: Iterator[Prediction | Skipped], bad: list[Skipped]) -> Iterator[Prediction]:

@@ -232,5 +232,6 @@ def _to_rgb(image: Image.Image, background: Color) -> Image.Image:
         return image if image.mode == "RGB" else image.convert("RGB")  # convert always copies
     rgba = image.convert("RGBA")
     canvas = Image.new("RGB", image.size, background)
-    canvas.paste(to_srgb(rgba) or rgba if profile else rgba, mask=rgba.getchannel("A"))
+    color = image.convert("L") if image.mode in ("LA", "La") else rgba
+    canvas.paste(to_srgb(color) or rgba if profile else rgba, mask=rgba.getchannel("A"))
     return canvas

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 import stat
@@ -88,7 +89,7 @@ def _kind(path: Path) -> str:
 def _list_csv(table: Path) -> Listing:
     parts: dict[str, list[Entry]] = {name: [] for name in SPLITS}
     try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
+        with table.open(newline="", encoding=_encoding(table)) as stream:
             for where, row in _rows(table, stream):
                 # A table without the column, and a row without a word, mean training.
                 given = (row.get("split") or "").strip()
@@ -121,6 +122,15 @@ def _list_csv(table: Path) -> Listing:
         },
         notes=tuple(notes),
     )
+
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def _encoding(table: Path) -> str:
+    """Return the encoding of a table: UTF-8, or UTF-16 where its mark says so, as of Excel."""
+    with table.open("rb") as file:
+        return "utf-16" if file.read(2) in _UTF_16 else "utf-8-sig"
 
 
 def _place(folder: Path, path: str) -> Path:

@@ -20,16 +20,25 @@ TURNS = {
 picture then begin at the right, at the bottom?"""
 
 _TAG = 0x0112
+_AS_TEXT = "Raw profile type exif"  # as ImageMagick wrote it before PNG had a chunk for it
 _LAYOUTS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # EXIF's kinds of whole numbers
 _XMP = re.compile(rb"""tiff:Orientation(?:\s*=\s*["']|>)\s*([1-8])""")
 
 
 def orientation(image: Image.Image) -> int:
     """Return EXIF's orientation of a loaded image, where it has none XMP's, else 1."""
-    found = _in_exif(image.info.get("exif") or b"")
+    found = _in_exif(image.info.get("exif") or _in_text(image.info.get(_AS_TEXT)))
     if found is None and image.format != "TIFF":  # which Pillow has turned by either
         found = _in_xmp(image.info.get("xmp") or b"")
     return 1 if found is None else found
+
+
+def _in_text(text: object) -> bytes:
+    """Return EXIF that stands in a PNG's text: after its kind and length, in hexadecimal."""
+    try:
+        return bytes.fromhex("".join(str(text or "").split("\n")[3:]))
+    except ValueError:
+        return b""
 
 
 def _in_exif(exif: bytes) -> int | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 # over without a word; these are counted.
 _LITTER = {
     "__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found",
+    "@__thumb", "@recycle", "@sharebin", "#snapshot",
     "__pycache__", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r",
 }  # fmt: skip
 # Endings of files that tell of a photo, or that are no still picture.

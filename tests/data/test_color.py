@@ -72,6 +72,13 @@ def test_colours_below_transparency_are_converted() -> None:
     np.testing.assert_array_equal(found, seen(PHOTO, ADOBE))
 
 
+def test_grey_below_transparency_is_converted() -> None:
+    grey = PHOTO.convert("L")
+    clear = Image.merge("LA", [grey, Image.new("L", PHOTO.size, 255)])
+    found = decode(encoded(clear, "PNG", icc_profile=DARK))
+    np.testing.assert_array_equal(found, seen(grey, DARK))
+
+
 def test_srgb_changes_no_bit() -> None:
     plain = decode(encoded(PHOTO, "JPEG"))
     np.testing.assert_array_equal(decode(encoded(PHOTO, "JPEG", icc_profile=STANDARD)), plain)

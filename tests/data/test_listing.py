@@ -292,6 +292,12 @@ def test_tables_come_with_other_separators_and_spellings(
     assert [(entry.path.name, entry.name) for entry in splits["valid"]] == [("1.jpg", "b")]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_come_in_unicode_of_any_kind(table: Callable[..., Path], encoding: str) -> None:
+    (entry,) = list_source(table("path\tlabel\n3.jpg\tB\u00e4r\n", encoding)).parts["train"]
+    assert entry.name == "B\u00e4r"
+
+
 def test_a_table_of_one_split_is_listed(table: Callable[..., Path]) -> None:
     assert list(list_source(table("path,label,split\n3.jpg,a,test\n")).parts) == ["test"]
 

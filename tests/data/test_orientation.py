@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pyflux_transfer.data.decode import decode
 from tests.data.pictures import encoded, picture
@@ -43,6 +44,14 @@ def test_xmp_turns_where_exif_is_silent(kind: str, element: bool) -> None:
     np.testing.assert_array_equal(found, np.rot90(plain, -1))
     both = decode(encoded(PHOTO, kind, xmp=xmp(6, element), exif=exif(1, 3)))
     np.testing.assert_array_equal(both, plain)
+
+
+def test_exif_in_the_text_of_a_png_turns_it() -> None:
+    tags = exif(6, 3)
+    text = PngInfo()
+    rows = "\n".join(tags.hex()[i : i + 72] for i in range(0, 2 * len(tags), 72))
+    text.add_text("Raw profile type exif", f"\nexif\n{len(tags):8}\n{rows}\n", zip=True)
+    np.testing.assert_array_equal(decode(encoded(PHOTO, "PNG", pnginfo=text)), TURNED)
 
 
 def test_tiff_is_turned_once() -> None:
