@@ -46,12 +46,13 @@ from pyflux_transfer.networks.units import Unit, resolve_cut
 from pyflux_transfer.networks.weights.fit import fitted
 from pyflux_transfer.networks.weights.table import Weights
 from pyflux_transfer.predict import Prediction
-from pyflux_transfer.storage import features_folder
+from pyflux_transfer.storage import check_writable, features_folder
 from pyflux_transfer.training import recipe
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.features import Cache, Item, extract
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.plan import Phase, gradual
+from pyflux_transfer.training.runs import FILE as RUN_FILE
 from pyflux_transfer.training.train import Job, Run, train
 
 if TYPE_CHECKING:
@@ -233,6 +234,8 @@ class Classifier:
     ) -> Run:
         if resume and run_dir is None:
             raise InputError("resume=True needs run_dir=, the folder of the run to go on with.")
+        if run_dir is not None:
+            check_writable(Path(run_dir) / RUN_FILE)
         watcher = watcher or Silent()
         training, validation = self._begin(data, valid, options, watcher)
         job = Job(

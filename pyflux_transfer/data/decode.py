@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyflux_transfer.data.color import to_srgb
-from pyflux_transfer.data.formats import HEADER_BYTES, Jpeg, kind_of, open_image
+from pyflux_transfer.data.formats import FORMATS, HEADER_BYTES, Jpeg, kind_of, open_image
 from pyflux_transfer.data.levels import Pixels as Pixels
 from pyflux_transfer.data.levels import is_wide, scaled, to_8_bits
 from pyflux_transfer.data.mend import endings, without_extras
@@ -46,13 +46,13 @@ def decode(
 ) -> Pixels:
     """Decode an image to (H,W,3) uint8, upright, read-only.
 
-    Reads JPEG, PNG, GIF, WebP, TIFF, BMP, PPM, AVIF and, with the extra `heic`, HEIC; a source is
-    a path, bytes, an open binary file, a Pillow image, or an array (H,W), (H,W,1), (H,W,3) or
-    (H,W,4) of uint8 or uint16. The orientation that EXIF or XMP tells is applied, colours are
-    converted to sRGB by an embedded profile, more than 8 bits are scaled as the file says,
-    transparent pixels are laid on `background`, an animation gives its first frame. `shorter_side`
-    allows a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, as long as its shorter side stays at
-    least twice that.
+    Reads JPEG, PNG, GIF, WebP, TIFF, BMP, PPM, AVIF and, with the extras `heic` and `jxl`, HEIC and
+    JPEG XL. A source is a path, bytes, an open binary file, a Pillow image, or an array (H,W),
+    (H,W,1), (H,W,3) or (H,W,4) of uint8 or uint16. The orientation that EXIF or XMP tells is
+    applied, colours are converted to sRGB by an embedded profile, more than 8 bits are scaled as
+    the file says, transparent pixels are laid on `background`, an animation gives its first frame.
+    `shorter_side` allows a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, as long as its
+    shorter side stays at least twice that.
 
     Raises ImageError: more than `max_pixels` (told by the header, before anything is decoded), not
     an image, of a kind that is not supported, truncated, damaged; the message names the file where
@@ -178,6 +178,8 @@ def _from_bytes(data: bytes, settings: _Settings) -> Picture:
 
 
 def _opened(kind: str, data: bytes, settings: _Settings) -> Picture:
+    if stated := FORMATS[kind].size:
+        check_pixels(stated(data), settings.max_pixels)
     image = open_image(kind, io.BytesIO(data))
     check_pixels(image.size, settings.max_pixels)
     drafted = None

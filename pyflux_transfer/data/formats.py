@@ -10,6 +10,7 @@ from typing import IO, cast
 
 from PIL import Image, JpegImagePlugin
 
+from pyflux_transfer.data import jxl
 from pyflux_transfer.errors import ImageError
 
 HEADER_BYTES = 256  # what tells the kind
@@ -18,11 +19,15 @@ Reader = Callable[[IO[bytes]], Image.Image]
 
 @dataclass(frozen=True)
 class Format:
-    """How a kind of file begins, what opens it, and the optional package that may do so."""
+    """How a kind of file begins, what opens it, and the optional package that may do so.
+
+    `size` tells width and height where opening decodes already.
+    """
 
     magic: bytes
     reader: Reader
     extra: str = ""
+    size: Callable[[bytes], tuple[int, int]] | None = None
 
 
 class Jpeg(JpegImagePlugin.JpegImageFile):
@@ -54,6 +59,14 @@ def _png(stream: IO[bytes]) -> Image.Image:
     return image
 
 
+def _jxl(stream: IO[bytes]) -> Image.Image:
+    """Open a JPEG XL: what is not a JPEG inside is upright already, whatever EXIF says."""
+    image = _plugin("pillow_jxl.JpegXLImagePlugin", "JXLImageFile")(stream)
+    if not getattr(image, "jpeg", False):
+        image.info.pop("exif", None)
+    return image
+
+
 _SPREAD = {"1": 255, "L;2": 85, "L;4": 17}
 
 
@@ -71,10 +84,10 @@ FORMATS = {
     "PPM": Format(rb"P[1-6]\s", _plugin("PIL.PpmImagePlugin", "PpmImageFile")),
     "AVIF": Format(rb"(?!)", _plugin("PIL.AvifImagePlugin", "AvifImageFile")),  # by its brands
     "HEIC": Format(rb"(?!)", _plugin("pillow_heif", "HeifImageFile"), "heic"),
+    "JPEG XL": Format(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", _jxl, "jxl", jxl.size),
 }
 # What people meet and we do not read; the rest is "not an image".
 _OTHERS = {
-    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "an icon": rb"\0\0[\x01\x02]\0[^\0]\0",
     "a Photoshop document": rb"8BPS",

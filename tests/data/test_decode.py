@@ -279,7 +279,7 @@ def test_an_empty_array_is_refused() -> None:
         (b"hello, I am text", "not an image. Known formats: JPEG, PNG"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0mp41", "not an image"),
-        (b"\xff\x0a" + bytes(50), "is JPEG XL, which is not supported. Export it as JPEG"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "is JPEG 2000, which is not supported. Export it as JPEG"),
         (b"<?xml version='1.0'?>\n<svg xmlns=''/>", "is SVG, which is not supported"),
         (b"\x89PNG\r\n\x1a\nnothing more", "damaged"),
         (b"\xff\xd8\xff", "damaged"),
