@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pyflux_transfer.data.splitnames import SPLITS, TRAIN, may_mean_split, split_of
+from pyflux_transfer.data.splitnames import SPLITS, TRAIN, differ_in_split, may_mean_split, split_of
 from pyflux_transfer.data.walk import Skipped, Walk, cause, is_beside, is_litter, walk
 from pyflux_transfer.errors import DataError
 
@@ -47,6 +47,8 @@ def _splits(folder: Path, places: dict[str, Path]) -> dict[str, Path]:
     """Return the folders of the splits, none where `folder` has one folder a class."""
     named = {name: place for name, place in places.items() if split_of(name)}
     alike = {name: place for name, place in places.items() if may_mean_split(name)}
+    if differ_in_split(places):
+        alike = places
     layered = [name for name, place in alike.items() if _folders(place)]
     if not layered:
         if alike and len(alike) == len(places):
@@ -90,6 +92,12 @@ def _list_classes(folder: Path, found: Folders, split: str, passed: Counter[str]
         found.parts[split] += [(path, _class_name(classes[name])) for path in walked.files]
         found.skipped[split] += walked.skipped
         passed.update(walked.passed)
+    inner = {tuple(_folders(place)) for place in classes.values()}
+    if len(classes) > 1 and len(inner) == 1 and len(names := inner.pop()) > 1:
+        found.notes.append(
+            f"each class folder in '{folder}' holds the same folders ({_listed(names)}); if those "
+            "are the classes, put them first"
+        )
     beside = sorted(folder.iterdir())
     passed.update(path.name.strip() for path in beside if _is_counted(path.name))
     if loose := [path for path in beside if not is_beside(path.name) and path.is_file()]:
@@ -103,6 +111,11 @@ def _refuse_splits_within(classes: dict[str, Path]) -> None:
     """Refuse classes that hold splits: their test images would be trained on."""
     within = {name: [n for n in _folders(place) if split_of(n)] for name, place in classes.items()}
     name = next((name for name, inner in within.items() if inner), None)
+    if name and len(classes) == 1:
+        raise DataError(
+            f"'{classes[name].parent}' holds one folder only, and that {_listed(within[name])}. "
+            f"Did you mean '{classes[name]}'?"
+        )
     if name and (all(within.values()) or len({split_of(n) for n in within[name]}) > 1):
         raise DataError(
             f"The class folder '{classes[name]}' holds {_listed(within[name])}. Splits come first: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 TRAIN, VALID, TEST = SPLITS = ("train", "valid", "test")
 _WORDS = {
@@ -33,6 +34,19 @@ def may_mean_split(name: str) -> bool:
         or (letters.endswith(word) and _made_of_beside(letters[: -len(word)]))
         for word in _MEANT
     )  # fmt: skip
+
+
+def differ_in_split(names: Iterable[str]) -> bool:
+    """Tell whether names are one but for the split in them: seg_train and seg_test."""
+    found = []
+    for name in names:
+        words = re.findall(r"[^\W\d_]+|\d+", unicodedata.normalize("NFKC", name).casefold())
+        splits = [word for word in words if split_of(word)]
+        if len(splits) != 1:
+            return False
+        words.remove(splits[0])
+        found.append((tuple(words), split_of(splits[0])))
+    return len({rest for rest, _ in found}) == 1 and len({split for _, split in found}) > 1
 
 
 def _made_of_beside(letters: str) -> bool:

@@ -85,6 +85,9 @@ def test_splits_are_told_whatever_the_case(
         (("val/a/1.jpg", "validation/a/1.jpg"), "both mean valid"),
         (("train/1.jpg", "test/1.jpg"), "holds only test, train, which are called as splits"),
         (("Train set/1.jpg", "test-data/1.jpg"), "which are called as splits and hold no folders"),
+        (("seg_train/a/1.jpg", "seg_test/a/1.jpg"), "seg_test' looks like a split"),
+        (("2017 val/1.jpg", "2017 train/1.jpg"), "which are called as splits"),
+        (("top/train/a/1.jpg", "top/test/a/1.jpg"), r"one folder only.*Did you mean '.*top'\?"),
         (("a/train/1.jpg", "a/val/1.jpg", "b/train/1.jpg"), "Splits come first: put it as train/a"),
         (("a/test/1.jpg", "b/test/1.jpg"), "Splits come first"),
         (("a/1.jpg", "labels/1.txt"), r"labels' is empty; it holds \.txt only"),
@@ -95,6 +98,12 @@ def test_layouts_that_may_mean_splits_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         list_source(fill(tmp_path, *files))
+
+
+def test_classes_that_all_hold_the_same_folders_are_noted(tmp_path: Path) -> None:
+    fill(tmp_path, "fold1/a/1.jpg", "fold1/b/1.jpg", "fold2/a/1.jpg", "fold2/b/1.jpg")
+    (note,) = list_source(tmp_path).notes
+    assert "holds the same folders (a, b); if those are the classes, put them first" in note
 
 
 def test_names_that_hold_a_split_word_may_be_classes(tmp_path: Path) -> None:
