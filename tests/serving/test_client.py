@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -64,3 +67,40 @@ def test_what_stands_in_the_way_is_said(start: Start, photos: Path) -> None:
     with pytest.raises(ServiceError, match="answers 401: This needs an API key"):
         list(predict(service.url, photos / "0.png"))
     assert len(list(predict(service.url, photos / "0.png", key="secret"))) == 1
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers as a service does that one file is too much for."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        status = next((code for code in (413, 500) if f"{code}.png".encode() in body), 200)
+        row = {"name": "x", "label": "a", "top": [{"label": "a", "probability": 1.0}]}
+        answer = json.dumps(
+            {"predictions": [{**row, "probability": 1.0}]}
+            if status == 200
+            else {"error": {"code": "x", "message": "It is too much.", "hint": "Send less."}}
+        ).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_file_that_fails_is_named_and_costs_no_other(tmp_path: Path) -> None:
+    for name in ("1.png", "413.png", "500.png", "9.png"):
+        (tmp_path / name).write_bytes(colour((9, 9, 9)))
+    (tmp_path / "3.png").write_bytes(b"no image")
+    given = sorted(tmp_path.iterdir())
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        found = list(predict(f"http://127.0.0.1:{server.server_port}", given))
+        server.shutdown()
+    skipped = [item for item in found if isinstance(item, Skipped)]
+    assert [item.path.name for item in skipped] == ["3.png", "413.png", "500.png"]
+    assert all(str(item.path) in item.reason for item in skipped)
+    assert "answers 413: It is too much. Send less." in skipped[1].reason
+    assert len(found) == 5
