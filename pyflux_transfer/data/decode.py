@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pyflux_transfer.data import tiff
 from pyflux_transfer.data.color import to_srgb
 from pyflux_transfer.data.formats import FORMATS, HEADER_BYTES, Jpeg, kind_of, open_image
 from pyflux_transfer.data.levels import Pixels as Pixels
@@ -166,9 +168,13 @@ def _from_bytes(data: bytes, settings: _Settings) -> Picture:
         return _opened(kind, data, settings)
     except (ImageError, MemoryError):
         raise
-    except Exception:
+    except Exception as error:
         if kind == "PNG":
             return _opened(kind, without_extras(data), settings)
+        if kind == "TIFF" and "unknown pixel mode" in str(error):
+            check = partial(check_pixels, max_pixels=settings.max_pixels)
+            if plain := tiff.read(data, check):
+                return _finish(plain, settings.background)
         if kind == "JPEG" and (ends := endings(data)):
             whole = replace(settings, shorter_side=None)
             first, *others = (_opened(kind, end, whole).image.tobytes() for end in ends)

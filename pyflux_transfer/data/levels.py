@@ -18,7 +18,7 @@ _OVERSHOOT = 1.25  # resampling leaves values a little above white
 
 
 @dataclass(frozen=True)
-class _Values:
+class Values:
     """What a file says of its values: bits, or 0 where it does not; kind; is zero white?"""
 
     bits: int
@@ -39,13 +39,17 @@ def to_8_bits(image: Image.Image) -> Image.Image:
         values = values.view(np.uint32)
     if _is_signed_byte(image):
         values = values.view(np.int8)
-    grey = scaled(values, _white(values, said))
-    if said.inverted:
-        grey = 255 - grey
+    grey = as_8_bits(values, said)
     clear = image.info.get("transparency")
     if isinstance(clear, int):
         return Image.fromarray(np.dstack([grey, np.where(values == clear, 0, 255).astype("u1")]))
     return Image.fromarray(grey)
+
+
+def as_8_bits(values: NDArray[Any], said: Values) -> Pixels:
+    """Return values of any shape as 0 to 255, black to white."""
+    grey = scaled(values, _white(values, said))
+    return 255 - grey if said.inverted else grey
 
 
 def scaled(values: NDArray[Any], white: float) -> Pixels:
@@ -56,16 +60,16 @@ def scaled(values: NDArray[Any], white: float) -> Pixels:
     return rounded
 
 
-def _said(image: Image.Image) -> _Values:
+def _said(image: Image.Image) -> Values:
     tags = getattr(image, "tag_v2", None)
     if tags is None or _BITS not in tags:
         if image.mode == "F":
-            return _Values(32, "f")
+            return Values(32, "f")
         is_16 = image.mode.startswith("I;16") or image.format in _INTEGERS_OF_16
-        return _Values(16, "u") if is_16 else _Values(32, "i")
+        return Values(16, "u") if is_16 else Values(32, "i")
     kind = {_SIGNED: "i", _FLOAT: "f"}.get(_first(tags.get(_FORMAT, 1)), "u")
     highest = _first(tags.get(_HIGHEST, 0))
-    return _Values(
+    return Values(
         int(_first(tags[_BITS])),
         kind,  # type: ignore[arg-type]
         _first(tags.get(_PHOTOMETRIC, 1)) == _WHITE_IS_ZERO,
@@ -73,7 +77,7 @@ def _said(image: Image.Image) -> _Values:
     )
 
 
-def _white(values: NDArray[Any], said: _Values) -> float:
+def _white(values: NDArray[Any], said: Values) -> float:
     """Return the value that means white.
 
     Up to 16 bits the file says it. 32 bits and floats are kept by programs that mean fewer: 8 or 16

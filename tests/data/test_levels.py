@@ -9,13 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 from pyflux_transfer.data.decode import decode
+from pyflux_transfer.errors import ImageError
 from tests.data.pictures import Pixels, png, tiff
 
 GREY = np.linspace(0, 255, 600).round().astype(np.uint8).reshape(20, 30)
 WIDE = GREY.astype(np.uint16) * 257
 UNIT = (GREY / 255).astype(np.float32)
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
-WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
+WHITE_IS_ZERO, BLACK_IS_ZERO, COLORS = 0, 1, 2
 
 
 def close(found: Pixels, wanted: Pixels, levels: float = 0.6) -> None:
@@ -48,6 +49,46 @@ def test_values_are_scaled_as_the_file_says(values: NDArray[Any], bits: int, kin
 )
 def test_zero_is_white_where_the_file_says_so(values: NDArray[Any], bits: int, kind: int) -> None:
     close(decode(tiff(values, bits, WHITE_IS_ZERO, kind)), 255 - GREY)
+
+
+RGB = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], -1)
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "kind"),
+    [
+        ((RGB / 255).astype(np.float32), 32, FLOAT),
+        ((RGB / 255).astype(np.float64), 64, FLOAT),
+        (RGB.astype(np.uint32), 32, UNSIGNED),
+        (RGB.astype(np.int16) * 128, 16, SIGNED),
+    ],
+)
+def test_colours_that_pillow_cannot_hold_are_read(
+    values: NDArray[Any], bits: int, kind: int
+) -> None:
+    found = decode(tiff(values, bits, COLORS, kind, samples=3))
+    assert np.abs(found.astype(int) - RGB).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "kind"),
+    [(UNIT.astype(np.float64), 64, FLOAT), (WIDE.astype(np.uint32) * 65537, 32, UNSIGNED)],
+)
+@pytest.mark.parametrize("zero", [WHITE_IS_ZERO, BLACK_IS_ZERO])
+def test_grey_that_pillow_cannot_hold_is_read(
+    values: NDArray[Any], bits: int, kind: int, zero: int
+) -> None:
+    wanted = GREY if zero == BLACK_IS_ZERO else 255 - GREY
+    close(decode(tiff(values, bits, zero, kind)), wanted, levels=1)
+
+
+def test_kinds_that_pillow_cannot_hold_are_limited_and_checked_like_any() -> None:
+    data = tiff((RGB / 255).astype(np.float32), 32, COLORS, FLOAT, samples=3)
+    with pytest.raises(ImageError, match="30 × 20 = 600 pixels, more than the limit of 599"):
+        decode(data, max_pixels=599)
+    short = data.replace(len(RGB.tobytes() * 4).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    with pytest.raises(ImageError, match="truncated"):
+        decode(short)
 
 
 @pytest.mark.parametrize("white", [1, 255, 65535])
