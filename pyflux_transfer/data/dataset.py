@@ -106,7 +106,7 @@ def scan(
                 # An eighth of the size shows damage as well as the whole does.
                 mended = decode_picture(data, max_pixels=max_pixels, shorter_side=1).mended
         except ImageError as error:
-            return Skipped(entry.path, str(error).removeprefix(f"'{entry.path}' cannot be read: "))
+            return Skipped(entry.path, _reason(error))
         return Sample(entry.path, labels[entry.name], digest, mended)
 
     workers = workers or default_workers()
@@ -173,9 +173,8 @@ def read_sample(sample: Sample, read: Callable[[bytes], Read]) -> Read:
     try:
         data = read_file(sample.path, None)
     except ImageError as error:
-        reason = str(error).removeprefix(f"'{sample.path}' cannot be read: ")
         raise DataError(
-            f"'{sample.path}' could be read when it was scanned, and cannot now: {reason} "
+            f"'{sample.path}' could be read when it was scanned, and cannot now: {_reason(error)} "
             "Put it back, or start again without it."
         ) from error
     if hashlib.sha256(data).hexdigest() != sample.digest:
@@ -188,6 +187,11 @@ def read_sample(sample: Sample, read: Callable[[bytes], Read]) -> Read:
     except ImageError as error:
         reason = str(error).removeprefix("The image")
         raise ImageError(f"'{sample.path}'{reason}") from error
+
+
+def _reason(error: ImageError) -> str:
+    """Return why, without the file that is named beside it."""
+    return str(error).split(" cannot be read: ", 1)[-1]
 
 
 def duplicates(a: Dataset, b: Dataset) -> list[tuple[Path, Path]]:
