@@ -123,6 +123,8 @@ def scan(
         split: _gather((next(results) for _ in part), names, listing.skipped.get(split, ()))
         for split, part in listing.parts.items()
     }
+    if empty := [split for split, part in parts.items() if not part.samples]:
+        raise DataError(f"No {empty[0]} image of '{source}' can be read.")
     if TRAIN not in parts:
         return Splits(Dataset((), names), **parts, notes=(*listing.notes, *_notes(parts)))
     if unread := [name for name, count in parts[TRAIN].counts.items() if not count and training]:

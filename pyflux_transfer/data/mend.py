@@ -58,7 +58,11 @@ def endings(jpeg: bytes) -> list[bytes]:
     body = jpeg.rstrip(b"\xff")
     if not _all_scans_begun(body):
         return []
-    return [body + fill + _EOI for fill in (b"", b"\x55" * 512, b"\xaa" * 512)]
+    fills = [b"", *(byte * 512 for byte in (b"\x55", b"\xaa"))]
+    if b"\xff\xdd" in body:  # it has restart markers: the next one may be what comes
+        done = len(_RESTART.findall(body, body.rindex(b"\xff\xda")))
+        fills += [b"\xff" + bytes([0xD0 + done % 8]) + fill for fill in fills]
+    return [body + fill + _EOI for fill in fills]
 
 
 def _all_scans_begun(jpeg: bytes) -> bool:
@@ -79,6 +83,7 @@ def _all_scans_begun(jpeg: bytes) -> bool:
     return 0 < 64 * components == len(begun)
 
 
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _NEXT_MARKER = re.compile(rb"\xff+[^\xff\0\xd0-\xd7]")
 
 

@@ -200,6 +200,15 @@ def test_a_source_without_training_images_is_for_judging_only(photos: Photos) ->
         scan(root, classes=["bees", "cats"], training=False)
 
 
+def test_a_split_without_a_readable_image_is_an_error(photos: Photos) -> None:
+    photos("all/train", ants=2, bees=2)
+    root = photos("all/test", ants=1).parent
+    (root / "test" / "ants" / "0.jpg").write_bytes(b"no image")
+    for training in (True, False):
+        with pytest.raises(DataError, match=r"No test image of .*all' can be read"):
+            scan(root, max_skipped=1, training=training)
+
+
 def test_a_table_of_one_split_can_be_judged(photos: Photos) -> None:
     root = photos(a=2, b=2)
     (root / "t.csv").write_text("path,label,split\na/0.jpg,x,test\nb/0.jpg,y,test\n")

@@ -309,6 +309,18 @@ def test_a_jpeg_that_lacks_only_its_end_is_whole() -> None:
             decode(whole[:-20])
 
 
+@pytest.mark.parametrize("blocks", [1, 3, 40])
+def test_a_jpeg_with_restart_markers_is_whole_or_refused(blocks: int) -> None:
+    whole = encoded(PHOTO, "JPEG", restart_marker_blocks=blocks, quality=90)
+    np.testing.assert_array_equal(decode(whole[:-2]), decode(whole))
+    for cut in range(3, 60):
+        try:
+            found = decode(whole[:-cut])
+        except ImageError:
+            continue
+        np.testing.assert_array_equal(found, decode(whole))
+
+
 def test_a_progressive_jpeg_without_its_last_scans_is_refused() -> None:
     whole = encoded(Image.fromarray(LARGE), "JPEG", progressive=True)
     with pytest.raises(ImageError, match="truncated"):
