@@ -10,24 +10,30 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pyflux_transfer.engines.base import Plan, check_cut
-from pyflux_transfer.errors import BundleError, InputError, StorageError, WeightsError
+from pyflux_transfer.errors import (
+    BundleError,
+    InputError,
+    StorageError,
+    WeightsError,
+    shortened,
+)
 from pyflux_transfer.networks.catalog import Architecture, architecture
-from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.head import Head, class_names
 from pyflux_transfer.networks.preprocessing import Preprocessing
-from pyflux_transfer.networks.tensors import State, check_state
+from pyflux_transfer.networks.tensors import State, check_finite, check_state
+from pyflux_transfer.storage import replacing
 
+Field = TypeVar("Field")
 FORMAT = 2
 KEY = "pyflux_transfer"
 _FIELDS = {"format", "architecture", "classes", "head", "preprocessing", "cut", "info"}
@@ -87,8 +93,8 @@ def describe(path: str | Path) -> Bundle:
 def read(path: str | Path) -> Bundle:
     """Read a bundle and compare its tensors with what its architecture and head must have.
 
-    Raises BundleError for a damaged file, an unknown version or field, missing or misshaped
-    tensors, each named.
+    Raises BundleError for a damaged file, an unknown version or field, a field that cannot be,
+    tensors that are missing, misshaped or hold values that are no numbers, each named.
     """
     with _open(path) as file:
         bundle = _parse(path, file.metadata())
@@ -100,6 +106,7 @@ def read(path: str | Path) -> Bundle:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
         check_state(state, Plan(bundle.row, bundle.head).units)
+        check_finite(state)
     except WeightsError as error:
         raise BundleError(f"{path} is damaged or was edited. {error}") from None
     return replace(bundle, state=state)
@@ -116,25 +123,15 @@ def write_tensors(
 ) -> Path:
     """Write a safetensors file beside `path`, flush it to the disk and rename it."""
     target = Path(path)
-    temporary: Path | None = None
+    arrays = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        save_file({k: np.asarray(v, order="C") for k, v in tensors.items()}, temporary, metadata)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except (OSError, SafetensorError) as error:
+        with replacing(target) as temporary:
+            save_file(arrays, temporary, metadata)
+    except SafetensorError as error:
         raise StorageError(
             f"Cannot write {target}: {error}. What was there before is unchanged. "
             "Free some space or choose another place."
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
     return target
 
 
@@ -146,12 +143,16 @@ def read_tensors(path: str | Path) -> tuple[State, dict[str, str]]:
 
 @contextlib.contextmanager
 def _open(path: str | Path) -> Iterator[Any]:
-    if not Path(path).is_file():
-        raise InputError(f"No such file: {path}.")
     try:
+        if not Path(path).is_file():
+            raise InputError(f"No such file: {shortened(path)}.")
         with safe_open(str(path), framework="numpy") as file:
             yield file
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise BundleError(
+            f"{shortened(path)} cannot be read: {error.strerror or error}."
+        ) from error
+    except SafetensorError as error:
         raise BundleError(
             f"{path} is not a readable .safetensors file ({error}). "
             "It may be cut short: copy it again."
@@ -166,9 +167,9 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
     try:
         row = json.loads(metadata[KEY])
         version = row["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{path}: the description cannot be read ({error!r}).") from None
-    fields = _FORMATS.get(version) if isinstance(version, int) else None
+    fields = _FORMATS.get(version) if type(version) is int else None
     if fields is None:
         raise BundleError(
             f"{path} is a bundle of format {version!r}; this version reads "
@@ -181,30 +182,39 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
         head = row["head"] and Head(**{**row["head"], "hidden": tuple(row["head"]["hidden"])})
         bundle = Bundle(
             row["architecture"],
-            tuple(row["classes"]),
+            _names(row["classes"]),
             head,
             Preprocessing.from_json(row["preprocessing"]),
-            row["cut"],
+            _of(int, row["cut"], "cut"),
             {},
-            dict(row["info"]),
+            _of(dict, row["info"], "info"),
             _temperature(row["temperature"]) if version > 1 else 1.0,
         )
         plan = Plan(bundle.row, head)
         check_cut(bundle.cut, plan.units)
-    except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
+    except KeyError as error:
+        raise BundleError(f"{path}: the description cannot be used (it lacks {error}).") from None
+    except (TypeError, ValueError, AttributeError, InputError) as error:
         raise BundleError(f"{path}: the description cannot be used ({error}).") from None
     if len(bundle.classes) != plan.classes:
         raise BundleError(f"{path} names {len(bundle.classes)} classes for {plan.classes} outputs.")
     return bundle
 
 
+def _names(given: Any) -> tuple[str, ...]:
+    if not all(isinstance(name, str) for name in _of(list, given, "classes")):
+        raise InputError(f"classes must be text, got {given!r}")
+    return class_names(given)
+
+
+def _of(kind: type[Field], given: Any, name: str) -> Field:
+    """Return a field that is of its JSON kind."""
+    if type(given) is not kind:
+        raise InputError(f"{name} must be a JSON {kind.__name__}, got {given!r}")
+    return given
+
+
 def _temperature(given: Any) -> float:
-    if not (isinstance(given, (int, float)) and 0 < given < math.inf):
+    if type(given) not in (int, float) or not 0 < given < math.inf:
         raise InputError(f"The temperature must be a positive number, got {given!r}")
     return float(given)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

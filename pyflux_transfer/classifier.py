@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -19,16 +19,26 @@ from pyflux_transfer import engines, predict
 from pyflux_transfer._version import __version__
 from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.data.batches import batches
-from pyflux_transfer.data.dataset import Dataset, Sample, Skipped, Splits, read_sample, straddling
-from pyflux_transfer.data.decode import Source
+from pyflux_transfer.data.dataset import (
+    CHECKED,
+    MAX_SKIPPED,
+    Dataset,
+    Sample,
+    Skipped,
+    Splits,
+    read_sample,
+    straddling,
+)
+from pyflux_transfer.data.decode import MAX_PIXELS, Source
 from pyflux_transfer.data.preprocess import load as load_image
-from pyflux_transfer.data.source import Reader
+from pyflux_transfer.data.source import Reader, told
 from pyflux_transfer.engines import files
 from pyflux_transfer.engines.base import Network, Plan, Precision
 from pyflux_transfer.errors import ImageError, InputError, WeightsError
 from pyflux_transfer.insight.metrics import Evaluation, evaluate
 from pyflux_transfer.networks.catalog import Architecture, architecture, imagenet_classes
-from pyflux_transfer.networks.head import Head
+from pyflux_transfer.networks.head import Head, class_names
+from pyflux_transfer.networks.numbers import plain
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.slicing import Slice, chain_slice
 from pyflux_transfer.networks.start import start
@@ -37,7 +47,7 @@ from pyflux_transfer.networks.units import Unit, resolve_cut
 from pyflux_transfer.networks.weights.fit import fitted
 from pyflux_transfer.networks.weights.table import Weights
 from pyflux_transfer.predict import Prediction
-from pyflux_transfer.storage import features_folder
+from pyflux_transfer.storage import check_writable, features_folder
 from pyflux_transfer.training import recipe
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.examples import Maker
@@ -45,6 +55,7 @@ from pyflux_transfer.training.features import Cache, Item, extract
 from pyflux_transfer.training.head import linear, solve_head
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.plan import Phase, gradual
+from pyflux_transfer.training.runs import FILE as RUN_FILE
 from pyflux_transfer.training.train import Job, Run, train
 
 if TYPE_CHECKING:
@@ -70,6 +81,7 @@ class Classifier:
     engine: str  # which engine was chosen, and why
     info: dict[str, Any] = field(default_factory=dict)
     temperature: float = 1.0  # which logits are divided by; 1 after training by steps
+    headless: bool = False  # the weights brought no head for these classes: it is random
 
     @property
     def units(self) -> Sequence[Unit]:
@@ -100,14 +112,15 @@ class Classifier:
         `hidden` → Dense(classes). `keep="hidden"` keeps the pretrained hidden Dense layers (VGG,
         AlexNet), `keep="classifier"` the whole old classifier, with one Dense behind it.
         """
-        if isinstance(classes, str):
-            raise InputError(f"classes must be a list of names, got the text {classes!r}.")
-        names = tuple(str(name) for name in classes)
-        if len(set(names)) != len(names):
-            raise InputError(f"Class names must differ from each other, got {list(names)}.")
-        head = Head(len(names), tuple(hidden), dropout, activation, keep)
+        names = class_names(classes)
+        widths = plain(hidden)
+        if isinstance(widths, (int, float)):
+            raise InputError(f"hidden must be a list of widths, got {hidden!r}. Give ({hidden},).")
+        head = Head(len(names), tuple(widths), dropout, activation, keep)
         plan = replace(self.plan, head=head, seed=seed)
         full = self.plan.architecture.units
+        if keep:
+            self._refuse_headless()
         old = [u for u in self.units if u.stage != "head" or (keep and u in full)]
         fresh = [unit for unit in plan.units if unit not in old]
         if keep and any(unit in full for unit in fresh):
@@ -159,6 +172,7 @@ class Classifier:
         validation images uses them. Other options are the fields of `Options`.
         """
         chosen = Options.of(options, beside=Classifier.fit.__kwdefaults__)
+        valid = plain(valid)
         share = isinstance(valid, (int, float)) and bool(valid)
         named = share or resume or any(x is not None for x in (cut, epochs, lr, run_dir))
         steps = named or bool(set(options) - recipe.HEEDED)
@@ -244,6 +258,8 @@ class Classifier:
     ) -> Run:
         if resume and run_dir is None:
             raise InputError("resume=True needs run_dir=, the folder of the run to go on with.")
+        if run_dir is not None:
+            check_writable(Path(run_dir) / RUN_FILE)
         watcher, kept = watcher or Silent(), _cache(cache)
         training, validation = self._begin(data, valid, options, watcher)
         if phases[0].cut < resolve_cut(self.units, "head") and self._starts_unsolved:
@@ -284,13 +300,16 @@ class Classifier:
         """Return training and validation images, and say what a run begins with."""
         self._refuse_imagenet()
         watcher.line(self.engine)
-        reader = Reader(options.workers, options.max_pixels, watcher.bar)
+        reader = Reader(
+            options.workers, options.max_pixels, watcher.bar, watcher.line, options.max_skipped
+        )
         training, validation = reader.divided(data, valid, self.classes, options.seed)
         groups = f" in {len(training.groups)} groups" if training.groups else ""
         watcher.line(
             f"{len(training.samples)} images of {len(self.classes)} classes{groups} to train, "
             f"{len(validation.samples) if validation else 0} to validate"
         )
+        watcher.line(told(training))
         if options.precision not in (None, self.plan.precision):
             self._compute_in(options.precision)
         return training, validation
@@ -310,19 +329,32 @@ class Classifier:
                 "net.with_head(['ants', 'bees'])."
             )
 
+    def _refuse_headless(self) -> None:
+        if self.headless:
+            raise InputError(
+                "The weights of this network came without a head for its 1000 ImageNet classes. "
+                "Give it one for yours: net.with_head(['ants', 'bees'])."
+            )
+
     def predict(
-        self, images: Source | Sequence[Source], *, top: int = 3, batch_size: int = 16
+        self,
+        images: Source | Iterable[Source],
+        *,
+        top: int = 3,
+        batch_size: int = 16,
+        max_pixels: int = MAX_PIXELS,
     ) -> list[Prediction]:
         """Return the label and the `top` probabilities of each image.
 
-        `images` is a path, a folder, a list of them, bytes, a PIL image, an array (H,W,3) or
-        (N,H,W,3) uint8, or preprocessed (N,3,H,W) float32. Raises ImageError for an unreadable
-        one; `predict.predict` goes on instead.
+        `images` is a path, a folder, a pattern (`photos/*.jpg`), bytes, an open file, a PIL image,
+        an array (H,W,3) or (N,H,W,3) uint8, an iterable of these, or preprocessed (N,3,H,W)
+        float32. Raises ImageError for an unreadable one; `predict.predict` goes on instead.
         """
+        self._refuse_headless()
         answers = []
         for answer in predict.predict(
             self.network, self.classes, self.preprocessing, images, top=top, batch_size=batch_size,
-            temperature=self.temperature,
+            temperature=self.temperature, max_pixels=max_pixels,
         ):  # fmt: skip
             if isinstance(answer, Skipped):
                 raise ImageError(answer.reason)
@@ -330,16 +362,25 @@ class Classifier:
         return answers
 
     def evaluate(
-        self, data: str | Path | Splits, *, batch_size: int = 16, watcher: Watcher | None = None
+        self,
+        data: str | Path | Splits,
+        *,
+        batch_size: int = 16,
+        max_pixels: int = MAX_PIXELS,
+        max_skipped: float = MAX_SKIPPED,
+        watcher: Watcher | None = None,
     ) -> Evaluation:
         """Return accuracy, balanced accuracy, per-class scores, confusion, log loss and ECE.
 
-        `data` is as in `fit`; of several splits the test images are taken, else the validation
-        images, else all. Images that cannot be read are named to the watcher and left out.
+        `data` is as in `fit`, and need not hold images of every class; of several splits the test
+        images are taken, else the validation images, else all. Images that cannot be read are named
+        to the watcher and left out, up to a share of `max_skipped`.
         """
         self._refuse_imagenet()
-        options, watcher = Options(batch_size=batch_size), watcher or Silent()
-        *others, dataset = Reader(options.workers, bar=watcher.bar).read(data, self.classes).parts
+        watcher = watcher or Silent()
+        options = Options(batch_size=batch_size, max_pixels=max_pixels, max_skipped=max_skipped)
+        reader = Reader(options.workers, max_pixels, watcher.bar, watcher.line, max_skipped)
+        *others, dataset = reader.read(data, self.classes, training=False).parts
         if torn := [group for part in others for group in straddling(part, dataset)]:
             watcher.line(
                 f"{len(set(torn))} groups of these images stand in other splits too, which "
@@ -362,11 +403,15 @@ class Classifier:
         *,
         cut: int | str = "head",
         cache: bool | Cache = True,
+        max_pixels: int = MAX_PIXELS,
+        max_skipped: float = MAX_SKIPPED,
         watcher: Watcher | None = None,
     ) -> tuple[Array, list[str], list[str]]:
         """Return what the units before `cut` make of all images (N, …), their labels and paths."""
-        options, watcher = Options(), watcher or Silent()
-        splits = Reader(options.workers, bar=watcher.bar).read(data)
+        watcher = watcher or Silent()
+        options = Options(max_pixels=max_pixels, max_skipped=max_skipped)
+        reader = Reader(options.workers, max_pixels, watcher.bar, watcher.line, max_skipped)
+        splits = reader.read(data, training=False)
         samples = [sample for part in splits.parts for sample in part.samples]
         cut_before = self.network.cut
         self.network.cut_at(resolve_cut(self.units, cut))
@@ -386,6 +431,7 @@ class Classifier:
         """Write the bundle (one `.safetensors` file) atomically and return its path."""
         if Path(path).suffix != ".safetensors":
             raise InputError(f"A bundle's name must end in .safetensors, got '{path}'.")
+        self._refuse_headless()
         engine = self.network.engine
         info = {
             **self.info,
@@ -424,7 +470,8 @@ def load(
 
     `weights` is "imagenet" (the first tag that `pyflux-transfer models` lists), a tag, a path to
     `.safetensors`, `.pth`, `.pt`, or None (also "none", as on the command line) for a random start
-    from `seed`; a bundle, given as either, brings its own, its classes and head. `engine` is
+    from `seed`; a bundle, given as either, brings its own, its classes and head. A file without the
+    head of the 1000 ImageNet classes, or with another, gives what comes before it. `engine` is
     "auto", "flux" or "torch". `precision` of the frozen trunk and of prediction is "fp32", "bf16",
     or "auto": bf16 where the processor computes it and a check agrees. Raises InputError for an
     unknown architecture or tag, WeightsError or BundleError for a file that does not
@@ -444,16 +491,24 @@ def load(
     chosen, why = engines.choose(engine)
     plan = Plan(row, None, seed, precision, device)
     published = _published(row, weights)
+    headless = False
     if weights is None or weights == "none":
         network = engines.build(chosen, plan)
     else:
         network = engines.build(chosen, replace(plan, seed=None))
-        tag = published and published.tag
-        network.load_state(engines.pretrained(chosen, row, tag) if tag else _given(plan, weights))
+        if published:
+            state = engines.pretrained(chosen, row, published.tag)
+        else:
+            state, headless = _given(plan, weights)
+        network.load_state(state)
+    if headless:
+        why += "; the weights' own head does not fit and was left out"
     network.cut_at(resolve_cut(network.units, "head"))
     preprocessing = published.preprocessing if published else row.preprocessing
     info = {"weights": published.tag} if published else {}
-    return Classifier(network, plan, imagenet_classes(), preprocessing, why, info)
+    return Classifier(
+        network, plan, imagenet_classes(), preprocessing, why, info, headless=headless
+    )
 
 
 def _is_bundle(weights: str | Path | None) -> TypeGuard[str | Path]:
@@ -467,8 +522,8 @@ def _published(row: Architecture, given: str | Path | None) -> Weights | None:
     return row.tagged(str(given)) if known else None
 
 
-def _given(plan: Plan, given: str | Path) -> State:
-    """Return the weights of a file."""
+def _given(plan: Plan, given: str | Path) -> tuple[State, bool]:
+    """Return the weights of a file, and whether their head begins at random."""
     row = plan.architecture
     if not Path(given).suffix:
         tags = ", ".join(weights.tag for weights in row.weights)
@@ -476,7 +531,7 @@ def _given(plan: Plan, given: str | Path) -> State:
             f"Unknown weights {str(given)!r} of {row.name}. Give imagenet, a published tag "
             f"({tags}), a file, or none."
         )
-    return fitted(files.read(given), row.units, plan.units, plan.seed or 0)
+    return fitted(files.read(given), plan.units, plan.seed or 0)
 
 
 def _from_bundle(
@@ -500,7 +555,7 @@ def _versions(package: str) -> dict[str, str]:
 
 def _load(item: Sample | Item, preprocessing: Preprocessing) -> Array:
     sample = item.sample if isinstance(item, Item) else item
-    return read_sample(sample, partial(load_image, preprocessing=preprocessing))
+    return read_sample(sample, partial(load_image, preprocessing=preprocessing, max_pixels=CHECKED))
 
 
 def _cache(given: bool | Cache) -> Cache:

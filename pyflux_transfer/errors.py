@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
 Row = TypeVar("Row")
+_UNWRITABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 
 
 class PyFluxTransferError(Exception):
@@ -58,6 +60,22 @@ def suggest(name: str, known: list[str]) -> str:
     folded = {word.lower(): word for word in known}
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
     return f" Did you mean '{folded[near[0]]}'?" if near else ""
+
+
+def readable(name: object) -> str:
+    """Return a name as text that can be written anywhere.
+
+    Bytes that are no UTF-8 and characters that would steer a terminal are escaped.
+    """
+    # Python keeps a byte that is no UTF-8 as 0xdc00 more.
+    return _UNWRITABLE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", str(name))
+
+
+def shortened(name: object, limit: int = 120) -> str:
+    """Return a name for a message: a long one by its beginning and end."""
+    text = readable(name)
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
 
 
 def lookup(table: Mapping[str, Row], name: str, kind: str, see: str = "") -> Row:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.data.decode import MAX_PIXELS, Source
 from pyflux_transfer.data.listing import files
-from pyflux_transfer.data.preprocess import load
+from pyflux_transfer.data.preprocess import load_picture, prepared
+from pyflux_transfer.data.walk import cause
 from pyflux_transfer.engines.base import Network, Plan, Precision
-from pyflux_transfer.errors import ImageError, InputError
+from pyflux_transfer.errors import EngineError, ImageError, InputError, readable, shortened
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import resolve_cut
@@ -60,9 +63,15 @@ def restore(
 def probabilities(network: Network, images: Array, temperature: float = 1.0) -> Array:
     """Return softmax probabilities (N, classes) of preprocessed images (N, 3, H, W) float32.
 
-    Logits are divided by the temperature first, which alters how sure they are and no label.
+    Logits are divided by the temperature first, which alters how sure they are and no label. Raises
+    EngineError for logits that are no numbers: they never become a probability.
     """
     logits = network.logits(network.embed(images))
+    if not np.isfinite(logits).all():
+        raise EngineError(
+            "The network's outputs are not finite. Images given as float32 must be preprocessed; "
+            "else try precision fp32."
+        )
     return softmax(logits, temperature)
 
 
@@ -86,47 +95,72 @@ def rank(
     return rows
 
 
-def sources(given: Source | Sequence[Source]) -> list[tuple[str, Source]]:
-    """Name what was given, image by image: a path, a folder's files, a list, bytes, arrays.
+def sources(given: Source | Iterable[Source]) -> list[tuple[str, Source]]:
+    """Name what was given, image by image.
 
-    An array (H, W, 3) is one image, (N, H, W, 3) are N.
+    That is a path, a folder's files, a pattern such as `photos/*.jpg`, bytes, an open binary file,
+    a Pillow image, an array, or an iterable of these; an array (H, W, 3) is one image, (N, H, W, 3)
+    are N. Raises InputError for a path where nothing is.
     """
     if isinstance(given, (str, Path)):
-        path = Path(given)
-        if path.is_dir():
-            found = files(path)
-            if not found:
-                raise InputError(f"The folder '{path}' holds no file.")
-            return [(str(file), file) for file in found]
-        if not path.exists():
-            raise InputError(f"No such file: '{path}'.")
-        return [(str(path), path)]
+        return [(readable(path), path) for path in _paths(given)]
+    if hasattr(given, "__array__") and not isinstance(given, np.ndarray) and not _is_one(given):
+        given = np.asarray(given)
+    if isinstance(given, np.ndarray) and given.dtype.kind in "OSU":
+        given = given.ravel().tolist()
     if isinstance(given, np.ndarray) and given.ndim == 4:
         return [(f"image {i}", image) for i, image in enumerate(given)]
-    if isinstance(given, (list, tuple)):
-        named = [pair for item in given for pair in sources(item)]
-        return [
-            (n if isinstance(s, (str, Path)) else f"image {i}", s) for i, (n, s) in enumerate(named)
-        ]
-    return [("image", given)]  # type: ignore[list-item]
+    if _is_one(given) or not isinstance(given, Iterable):
+        return [("image", given)]  # type: ignore[list-item]
+    named = [pair for item in given for pair in sources(item)]  # type: ignore[arg-type]
+    return [
+        (n if isinstance(s, (str, Path)) else f"image {i}", s) for i, (n, s) in enumerate(named)
+    ]
+
+
+def _is_one(given: object) -> bool:
+    """Tell whether something is one image: of these kinds some can be gone through, too."""
+    kinds = (bytes, bytearray, memoryview, np.ndarray)
+    return isinstance(given, kinds) or hasattr(given, "read") or hasattr(given, "getbands")
+
+
+def _paths(given: str | Path) -> list[Path]:
+    """Return the files that a path, a folder or a pattern names."""
+    path = Path(given)
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        found = sorted(map(Path, glob(str(given), recursive=True)))  # noqa: PTH207
+        if not found and isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise InputError(f"No such file: '{shortened(path)}'.") from None
+        if not found:
+            raise InputError(f"'{shortened(path)}' cannot be read: {cause(error)}.") from error
+        return [inner for path in found for inner in ([path] if path.is_file() else _paths(path))]
+    if not stat.S_ISDIR(mode):
+        return [path]
+    if not (inside := files(path)):
+        raise InputError(f"The folder '{path}' holds no file.")
+    return inside
 
 
 def predict(
     network: Network,
     classes: Sequence[str],
     preprocessing: Preprocessing,
-    given: Source | Sequence[Source],
+    given: Source | Iterable[Source],
     *,
     top: int = 3,
     batch_size: int = 16,
     workers: int = 2,
     max_pixels: int = MAX_PIXELS,
     temperature: float = 1.0,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Prediction | Skipped]:
     """Yield a Prediction for each image in order, or Skipped with the reason it is unreadable.
 
     `given` is as in `sources`, or preprocessed images (N, 3, H, W) float32. Decoding runs in
-    `workers` threads ahead of the network. `temperature` is the bundle's.
+    `workers` threads ahead of the network. `temperature` is the bundle's. `note` is told of images
+    that are used although their file lacks its end.
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
@@ -139,7 +173,10 @@ def predict(
 
     def read(item: tuple[str, Source]) -> tuple[str, Array | ImageError]:
         try:
-            return item[0], load(item[1], preprocessing, max_pixels=max_pixels)
+            picture = load_picture(item[1], preprocessing, max_pixels=max_pixels)
+            if picture.mended:
+                note(f"'{item[0]}' lacks only its end and is used")
+            return item[0], prepared(picture, preprocessing)
         except ImageError as error:
             return item[0], error
 

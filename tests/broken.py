@@ -36,7 +36,7 @@ def one_image(folder: Path) -> Path:
 def no_images(folder: Path) -> Path:
     photos.write(folder, {"blue": 3, "green": 3, "red": 3})
     for i in range(2):
-        (folder / "red" / f"{i}.txt").write_text("no image")
+        (folder / "red" / f"{i}.jpg").write_text("no image")
     return folder
 
 

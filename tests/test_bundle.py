@@ -247,6 +247,21 @@ def test_a_bundle_of_format_1_has_the_temperature_1(saved: Path) -> None:
         (lambda row: row.update(cut="head"), "cannot be used"),
         (lambda row: row.update(info=3), "cannot be used"),
         (lambda row: row.update(classes=["a", "b"]), "names 2 classes for 3 outputs"),
+        (lambda row: row.update(classes=["a", "b", 3]), "classes must be text"),
+        (lambda row: row.update(classes="abc"), "classes must be a JSON list"),
+        (lambda row: row.update(classes=["a", "b", "a"]), "must differ from each other"),
+        (lambda row: row.update(classes=["a", "b", " "]), "must not be empty"),
+        (lambda row: row.update(classes=["a", "b", "\udce9"]), "is no Unicode text"),
+        (lambda row: row.update(info=[["a", 1]]), "info must be a JSON dict"),
+        (lambda row: row.update(format=True), "format True"),
+        (lambda row: row.update(cut=True), "cut must be a JSON int"),
+        (lambda row: row["preprocessing"].update(mean=[0.5, 0.5]), "three finite numbers"),
+        (lambda row: row["preprocessing"].update(std=[1, 1, math.nan]), "three finite numbers"),
+        (lambda row: row["preprocessing"].update(std=[1, 1, 0]), "std above 0"),
+        (lambda row: row["preprocessing"].update(mean=["0", "0", "0"]), "three finite numbers"),
+        (lambda row: row["preprocessing"].update(background=[0, 0, 256]), "from 0 to 255"),
+        (lambda row: row["preprocessing"].update(resize=10**6, crop=10**6), "up to 4096"),
+        (lambda row: row["preprocessing"].update(crop=2.5), "whole numbers"),
     ],
 )
 def test_a_description_that_is_not_ours_is_refused(
@@ -276,6 +291,8 @@ def with_tensors(path: Path, **changes: Any) -> Path:
         ({"extra": np.zeros(1, np.float32)}, "1 tensors too many, the first is 'extra'"),
         ({"bn1__bias": np.zeros(8, np.float16)}, "tensor 'bn1.bias' is F16, not F32"),
         ({"bn1__bias": np.zeros(8, np.float64)}, "tensor 'bn1.bias' is F64, not F32"),
+        ({"bn1__bias": np.full(8, np.nan, np.float32)}, "'bn1.bias' holds NaN or infinite"),
+        ({"bn1__bias": np.full(8, -np.inf, np.float32)}, "'bn1.bias' holds NaN or infinite"),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(changes: dict[str, Any], says: str, saved: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import save_file
 
 import pyflux_transfer as pft
@@ -223,12 +224,81 @@ def test_a_classifier_that_is_gone_cannot_be_kept(model: pft.Classifier) -> None
         model.with_head(CLASSES, keep="classifier")
 
 
+def test_weights_with_another_head_give_what_comes_before_it(
+    tmp_path: Path, net: pft.Classifier, folder: Path
+) -> None:
+    state = net.network.state()
+    state["classifier.1.weight"] = state["classifier.1.weight"][:4]
+    save_file(state, tmp_path / "four.safetensors")
+    given = pft.load("tiny", weights=tmp_path / "four.safetensors", engine="fake")
+    assert "the weights' own head does not fit and was left out" in given.engine
+    image = np.zeros((40, 40, 3), np.uint8)
+    for use in (
+        lambda: given.predict(image),
+        lambda: given.save(tmp_path / "x.safetensors"),
+        lambda: given.with_head(["a", "b"], keep="classifier"),
+    ):
+        with pytest.raises(InputError, match=r"came without a head.*net\.with_head"):
+            use()
+    model = given.with_head(["blue", "green", "red"])
+    np.testing.assert_array_equal(model.network.state()["conv3.bias"], state["conv3.bias"])
+    model.fit(folder)
+    assert model.evaluate(folder).accuracy > 0.9
+
+
+def test_numbers_of_numpy_are_options_like_any(
+    tmp_path: Path, net: pft.Classifier, folder: Path
+) -> None:
+    model = net.with_head(
+        np.array(["blue", "green", "red"]), hidden=np.array([4]), dropout=np.float32(0.1)
+    )
+    model.fit(
+        folder, epochs=np.int64(1), lr=np.float32(1e-3), valid=np.float32(0.25),
+        batch_size=np.int64(8), seed=np.int64(3), weight_decay=np.float32(0.01),
+        label_smoothing=np.array(0.1), freeze_bn=np.bool_(True),
+        class_weights={"blue": np.float32(1), "green": 1, "red": np.float64(2)},
+    )  # fmt: skip
+    saved = checkpoint.read(model.save(tmp_path / "m.safetensors"))
+    assert saved.info["training"]["options"]["batch_size"] == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"lr": "1e-3"}, "learning rate must be positive, got '1e-3'"),
+        ({"weight_decay": "0"}, "weight_decay must be a number, got '0'"),
+        ({"max_skipped": 2}, "max_skipped must be a share from 0 to 1, got 2"),
+        ({"batch_size": True}, "batch_size must be a whole number of at least 1, got True"),
+    ],
+)
+def test_options_of_another_kind_are_refused_before_the_work(
+    options: dict[str, Any], says: str, net: pft.Classifier
+) -> None:
+    with pytest.raises(InputError, match=says):
+        net.with_head(["a", "b"]).fit("nowhere", **options)
+
+
+def test_a_limit_that_was_raised_for_the_scan_holds_for_what_was_scanned(
+    net: pft.Classifier, folder: Path
+) -> None:
+    size = 5000, 10_400
+    Image.new("1", size).save(folder / "blue" / "large.png")
+    with pytest.raises(DataError, match=r"raise max_skipped \(--max-skipped\)"):
+        net.with_head(["blue", "green", "red"]).fit(folder, max_skipped=0)
+    splits = pft.scan(folder, max_pixels=size[0] * size[1])
+    model = net.with_head(["blue", "green", "red"])
+    model.fit(splits)
+    assert model.evaluate(splits).count == model.evaluate(folder).count + 1
+    assert len(model.features(splits, cache=False)[0]) == len(splits.train.samples)
+    model.evaluate(folder, max_pixels=size[0] * size[1], max_skipped=0)
+
+
 @pytest.mark.parametrize(
     ("classes", "options", "says"),
     [
         (["a"], {}, "at least 2 classes, got 1"),
         (["a", "a"], {}, "must differ from each other"),
-        ("ants", {}, "must be a list of names, got the text 'ants'"),
+        ("ants", {}, "must be a list of names, got 'ants'"),
         (["a", "b"], {"hidden": [0]}, "must be positive"),
         (["a", "b"], {"dropout": 1}, r"dropout must be in \[0, 1\)"),
         (["a", "b"], {"activation": "rely"}, "Did you mean 'relu'"),
@@ -643,12 +713,12 @@ def test_evaluation_is_that_of_the_probabilities(model: pft.Classifier, folder: 
 
 def test_evaluation_names_what_it_left_out(model: pft.Classifier, tmp_path: Path) -> None:
     folder = photos.write(tmp_path / "many", {"blue": 20, "green": 20, "red": 20})
-    (folder / "red" / "notes.txt").write_text("no image")
+    (folder / "red" / "notes.jpg").write_text("no image")
     notes = Notes()
     assert model.evaluate(folder, watcher=notes).count == 60
     assert notes.bars == {"scanning": [61], "evaluation": [60]}
     assert len(notes.lines) == 1
-    assert "notes.txt" in notes.lines[0]
+    assert "notes.jpg" in notes.lines[0]
 
 
 @pytest.mark.parametrize(

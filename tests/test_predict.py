@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.start import start
 from pyflux_transfer.predict import Prediction, probabilities, rank, restore, softmax, sources
 from tests import photos
+from tests.data.pictures import encoded
 from tests.engines import fake
 
 pytestmark = pytest.mark.usefixtures("fake_engine")
@@ -121,10 +123,10 @@ def test_an_unreadable_image_is_told_in_its_place_and_costs_no_other(
     good = ask(folder)
     paths = files(folder)
     paths[4].write_bytes(paths[4].read_bytes()[:60])
-    (folder / "blue" / "notes.txt").write_text("no image")
+    (folder / "blue" / "notes.jpg").write_text("no image")
     found = ask(folder, batch_size=batch_size)
     bad = {i: item for i, item in enumerate(found) if isinstance(item, Skipped)}
-    assert [item.path.name for item in bad.values()] == ["notes.txt", paths[4].name]
+    assert [item.path.name for item in bad.values()] == ["notes.jpg", paths[4].name]
     assert all(str(item.path) in item.reason for item in bad.values())
     assert [item for item in found if isinstance(item, Prediction)] == good[:4] + good[5:]
 
@@ -223,9 +225,59 @@ def test_softmax_of_large_numbers() -> None:
     np.testing.assert_allclose(found, [[1, 0, 0], [0.5, 0.5, 0]])
 
 
-def test_sources_of_an_open_stream_are_refused(folder: Path, ask: Ask) -> None:
-    (found,) = ask(io.BytesIO(files(folder)[0].read_bytes()))
+def test_whatever_holds_an_image_is_taken(
+    folder: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = files(folder)
+    wanted = [answer.top for answer in ask(paths)]
+    assert [answer.top for answer in ask(path for path in paths)] == wanted
+    assert [a.top for a in ask(io.BytesIO(path.read_bytes()) for path in paths)] == wanted
+    with paths[0].open("rb") as file:
+        assert ask(file)[0].top == wanted[0]
+    assert [answer.name for answer in ask(str(folder / "*" / "*.png"))] == list(map(str, paths))
+    assert ask(str(folder / "r*")) == ask(folder / "red")
+    grey = np.zeros((30, 30, 1), np.uint8)
+    assert ask(grey)[0].top == ask(grey[..., 0])[0].top
+    with pytest.raises(InputError, match=r"No such file: .*\*\.gif"):
+        ask(str(folder / "*.gif"))
+    monkeypatch.chdir(folder)
+    Path("[x].png").write_bytes(paths[0].read_bytes())
+    assert ask("[x].png")[0].top == wanted[0]
+
+
+def test_arrays_of_other_kinds_are_taken(folder: Path, ask: Ask) -> None:
+    paths = files(folder)
+    wanted = ask(paths)
+    assert ask(np.array([str(path) for path in paths])) == wanted
+    assert ask(np.array(paths, dtype=object)) == wanted
+
+    class Foreign:
+        def __array__(self, dtype: object = None, copy: object = None) -> Any:
+            return np.asarray(Image.open(paths[0]))
+
+    assert ask(Foreign())[0].top == wanted[0].top
+
+
+def test_a_file_that_lacks_only_its_end_is_used_and_told(tmp_path: Path, ask: Ask) -> None:
+    whole = encoded(Image.new("RGB", (60, 60), "red"), "JPEG")
+    (tmp_path / "a.jpg").write_bytes(whole)
+    (tmp_path / "b.jpg").write_bytes(whole[:-2])
+    notes: list[str] = []
+    first, second = ask(tmp_path, note=notes.append)
+    assert first.top == second.top
+    assert notes == [f"'{tmp_path / 'b.jpg'}' lacks only its end and is used"]
+
+
+def test_a_pipe_is_not_opened_and_names_are_shown_as_text(tmp_path: Path, ask: Ask) -> None:
+    os.mkfifo(tmp_path / "queue.jpg")
+    (found,) = ask(tmp_path)
     assert isinstance(found, Skipped)
+    assert "it is a named pipe, not a file" in found.reason
+    path = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    Path(os.fsdecode(path)).write_bytes(encoded(Image.new("RGB", (20, 20)), "PNG"))
+    assert [item.name for item in ask(tmp_path) if isinstance(item, Prediction)] == [
+        f"{tmp_path}/caf\\xe9.png"
+    ]
 
 
 def test_an_image_error_is_the_reason(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from pyflux_transfer.cli import (
     setup,
     train,
 )
-from pyflux_transfer.errors import PyFluxTransferError
+from pyflux_transfer.errors import PyFluxTransferError, readable, shortened
 
 app = typer.Typer(
     name="pyflux-transfer",
@@ -75,16 +76,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        message, status = _explained(error)
-        print("error:", *message.splitlines(), file=sys.stderr)
+        status = _told(error)
     gc.freeze()
-    sys.exit(status)
+    sys.exit(_flushed() or status)
+
+
+def _flushed() -> int:
+    """Write out what was printed; where that cannot be, say so and return the exit status."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would be tried again, and complained about, at the exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _told(error)
+    return 0
+
+
+def _told(error: Exception) -> int:
+    """Print an error's message on stderr and return its exit status."""
+    message, status = _explained(error)
+    if message:
+        with contextlib.suppress(OSError):
+            print("error:", *map(readable, message.splitlines()), file=sys.stderr)
+    return status
 
 
 def _explained(error: Exception) -> tuple[str, int]:
     """Return an error's message and exit status."""
     if isinstance(error, PyFluxTransferError):
         return str(error), error.exit_status
+    if isinstance(error, BrokenPipeError):  # whoever read the output has seen enough
+        return "", 1
+    if isinstance(error, MemoryError):
+        return (
+            "The memory does not suffice. End other programs, or give a smaller --batch-size or "
+            "--max-pixels where the command has them.",
+            1,
+        )
+    if isinstance(error, OSError):
+        place = f"'{shortened(error.filename)}': " if error.filename else ""
+        return f"The system refuses: {place}{error.strerror or error}.", 1
     if isinstance(error, typer.TyperException):  # wrong usage
         return f"{error.format_message()} See: pyflux-transfer --help", error.exit_code
     return f"{type(error).__name__}: {error} (a fault of the program; see --debug)", 1

@@ -9,8 +9,20 @@ import typer
 
 from pyflux_transfer.cli import options
 from pyflux_transfer.cli import terminal as report
-from pyflux_transfer.cli.options import Arch, Data, EngineOption, PrecisionOption, WeightsOption
-from pyflux_transfer.errors import StorageError
+from pyflux_transfer.cli.options import (
+    MAX_PIXELS,
+    MAX_SKIPPED,
+    Arch,
+    Cache,
+    Data,
+    EngineOption,
+    MaxPixels,
+    MaxSkipped,
+    PrecisionOption,
+    WeightsOption,
+)
+from pyflux_transfer.errors import readable
+from pyflux_transfer.storage import check_writable, replacing
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +48,9 @@ def features(
     arch: Arch = "resnet50",
     cut: Annotated[str, typer.Option(help="Take what enters this stage or unit.")] = "head",
     weights: WeightsOption = "imagenet",
+    cache: Cache = True,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    max_skipped: MaxSkipped = MAX_SKIPPED,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -44,15 +59,17 @@ def features(
 
     from pyflux_transfer.classifier import load
 
+    check_writable(out)
     place = options.cut(cut)
     net = load(arch, weights=weights, engine=engine, precision=precision)
     watcher = report.Terminal()
-    found, labels, paths = net.features(data, cut=place, watcher=watcher)
-    try:
-        with out.open("wb") as file:
-            np.savez(file, features=found, labels=np.array(labels), paths=np.array(paths))
-    except OSError as error:
-        raise StorageError(f"Cannot write '{out}': {error.strerror}.") from error
+    found, labels, paths = net.features(
+        data, cut=place, cache=cache, max_pixels=max_pixels, max_skipped=max_skipped,
+        watcher=watcher,
+    )  # fmt: skip
+    names = np.array([readable(path) for path in paths])
+    with replacing(out) as temporary, temporary.open("wb") as file:
+        np.savez(file, features=found, labels=np.array(labels), paths=names)
     watcher.line(f"saved {out}: features {found.shape}, labels, paths")
 
 

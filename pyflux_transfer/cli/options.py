@@ -21,6 +21,12 @@ WeightsOption = Annotated[
     str, typer.Option(help="imagenet, a tag (see `models`), a file, or none.")
 ]
 BatchSize = Annotated[int, typer.Option(help="Images at once.")]
+Cache = Annotated[bool, typer.Option(help="Keep features on disk between runs.")]
+MaxPixels = Annotated[int, typer.Option(help="Refuse images with more pixels.", min=1)]
+MaxSkipped = Annotated[
+    float, typer.Option(help="Share of files that may be unreadable.", min=0, max=1)
+]
+MAX_PIXELS, MAX_SKIPPED = 50_000_000, 0.05  # as in `data`, which takes time to import
 EngineOption = Annotated[str, typer.Option(help="auto, flux or torch.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Of the frozen trunk and prediction.")]
 

@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pyflux_transfer.cli import terminal as report
-from pyflux_transfer.cli.options import BatchSize, EngineOption, PrecisionOption, bundle_path
-from pyflux_transfer.errors import InputError
+from pyflux_transfer.cli.options import (
+    MAX_PIXELS,
+    BatchSize,
+    EngineOption,
+    MaxPixels,
+    PrecisionOption,
+    bundle_path,
+)
+from pyflux_transfer.errors import InputError, readable
 
 if TYPE_CHECKING:
     from pyflux_transfer.data.dataset import Skipped
@@ -38,6 +45,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, a line an image.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV.")] = False,
     batch_size: BatchSize = 16,
+    max_pixels: MaxPixels = MAX_PIXELS,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -50,7 +58,7 @@ def predict(
     answers = (
         _asked(url, api_key, files, top)
         if url
-        else _computed(files, top, batch_size, engine, precision)
+        else _computed(files, top, batch_size, max_pixels, engine, precision)
     )
     bad: list[Skipped] = []
     show(_readable(answers, bad))
@@ -59,7 +67,12 @@ def predict(
 
 
 def _computed(
-    files: Sequence[Path], top: int, batch_size: int, engine: str, precision: Precision
+    files: Sequence[Path],
+    top: int,
+    batch_size: int,
+    max_pixels: int,
+    engine: str,
+    precision: Precision,
 ) -> Iterator[Prediction | Skipped]:
     from pyflux_transfer import bundle as bundles
     from pyflux_transfer.predict import predict as answer
@@ -73,7 +86,7 @@ def _computed(
     network = restore(bundle, engine, precision=precision)
     return answer(
         network, bundle.classes, bundle.preprocessing, given, top=top, batch_size=batch_size,
-        temperature=bundle.temperature,
+        temperature=bundle.temperature, max_pixels=max_pixels, note=_note,
     )  # fmt: skip
 
 
@@ -87,13 +100,17 @@ def _asked(url: str, key: str, files: Sequence[Path], top: int) -> Iterator[Pred
     return ask(url, files, top=top, key=key)
 
 
+def _note(text: str) -> None:
+    print(readable(text), file=sys.stderr)
+
+
 def _readable(answers: Iterator[Prediction | Skipped], bad: list[Skipped]) -> Iterator[Prediction]:
     """Yield the predictions as they come; name what is skipped on stderr, and remember it."""
     from pyflux_transfer.data.dataset import Skipped
 
     for answer in answers:
         if isinstance(answer, Skipped):
-            print(answer.reason, file=sys.stderr)
+            print(readable(answer.reason), file=sys.stderr)
             bad.append(answer)
         else:
             yield answer

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pyflux_transfer.comparison import Candidate
+from pyflux_transfer.errors import readable
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.insight.tables import console, show, table
 from pyflux_transfer.installation.doctor import Check
@@ -58,7 +59,7 @@ class Terminal:
 
     def line(self, text: str) -> None:
         """Print a line."""
-        self.out.print(text, soft_wrap=True)
+        self.out.print(readable(text), soft_wrap=True)
 
     def epoch(self, record: Record, epochs: int) -> None:
         """Print one line an epoch."""

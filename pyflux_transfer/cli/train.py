@@ -13,13 +13,19 @@ from pyflux_transfer.cli import compare
 from pyflux_transfer.cli import options as cli_options
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
+    MAX_PIXELS,
+    MAX_SKIPPED,
     ArchOrAuto,
+    Cache,
     Data,
     EngineOption,
+    MaxPixels,
+    MaxSkipped,
     PrecisionOption,
     WeightsOption,
 )
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.storage import check_writable
 
 if TYPE_CHECKING:
     from pyflux_transfer.classifier import Classifier
@@ -69,8 +75,9 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the split, order, head and dropout.")] = 0,
     run_dir: Annotated[Path | None, typer.Option(help="Keep each epoch here, to resume.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --run-dir.")] = False,
-    cache: Annotated[bool, typer.Option(help="Keep features on disk between runs.")] = True,
-    max_pixels: Annotated[int, typer.Option(help="Refuse images with more pixels.")] = 50_000_000,
+    cache: Cache = True,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    max_skipped: MaxSkipped = MAX_SKIPPED,
     workers: Annotated[int, typer.Option(help="Threads that decode images.")] = 2,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -96,13 +103,14 @@ def train(
         momentum=momentum, label_smoothing=label_smoothing,
         class_weights="auto" if balance else None, augment=augment, views=views,
         batch_size=batch_size, seed=seed, patience=patience, freeze_bn=freeze_bn, solver=solver,
-        workers=workers, max_pixels=max_pixels,
+        workers=workers, max_pixels=max_pixels, max_skipped=max_skipped,
     )  # fmt: skip
     if fine_tune and cut != "head":
         raise InputError("--fine-tune chooses the cuts itself. Leave --cut out.")
     target = _target(out, data)
     if plot:
         drawable(plot)
+        check_writable(plot)
     common: dict[str, Any] = {
         "run_dir": run_dir, "resume": resume, "cache": cache,
         "watcher": Silent() if quiet else report.Terminal(),
@@ -157,8 +165,9 @@ def _target(out: Path | None, data: Path) -> Path:
     """Return the bundle to write, named after the data where no name is given."""
     place = data.resolve()
     target = out or Path(f"{place.name if place.is_dir() else place.stem}.safetensors")
-    if target.suffix != ".safetensors" or target.is_dir():
+    if target.suffix != ".safetensors":
         raise InputError(f"--out must name a .safetensors file, got '{target}'.")
+    check_writable(target)
     return target
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,13 @@ from pyflux_transfer.data.batches import default_workers, map_ahead
 from pyflux_transfer.data.decode import MAX_PIXELS, decode_picture
 from pyflux_transfer.data.division import held_back
 from pyflux_transfer.data.listing import Entry, list_source
+from pyflux_transfer.data.reading import read_file
+from pyflux_transfer.data.splitnames import TEST, TRAIN
+from pyflux_transfer.data.walk import Skipped as Skipped
 from pyflux_transfer.errors import DataError, ImageError, InputError
 
+MAX_SKIPPED = 0.05  # share of files: with more that cannot be read it is the wrong folder
+CHECKED = 2**62  # max_pixels for what was scanned: the scan has held it to its own limit
 Read = TypeVar("Read")
 
 # (title, total) → a context whose value is called with the count of items done since
@@ -27,21 +33,15 @@ class Sample:
     """One readable image; `digest` is the sha256 of the file, in hexadecimal.
 
     Images of one `group` (a patient, a video, an animal) resemble each other more than their class
-    does; None is an image by itself.
+    does; None is an image by itself. `mended` says that it lacks its last bytes, but none of its
+    pixels.
     """
 
     path: Path
     label: int
     digest: str
     group: str | None = None
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """One file that cannot be used, and why."""
-
-    path: Path
-    reason: str
+    mended: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,15 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a source holds; `valid` and `test` only where the source itself says so."""
+    """What a source holds; `valid` and `test` only where the source itself says so.
+
+    `notes` are what a user should know before these images are worked on.
+    """
 
     train: Dataset
     valid: Dataset | None = None
     test: Dataset | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def parts(self) -> list[Dataset]:
@@ -84,35 +88,36 @@ def scan(
     *,
     classes: Sequence[str] | None = None,
     max_pixels: int = MAX_PIXELS,
-    max_skipped: float = 0.05,
+    max_skipped: float = MAX_SKIPPED,
     known_good: Container[str] = (),
     workers: int | None = None,
     bar: Bar | None = None,
+    training: bool = True,
 ) -> Splits:
     """Read every file of a folder or a CSV (see `list_source`) once and prove it is an image.
 
     Classes are the sorted names found, or exactly `classes` in that order. A file whose sha256 is
-    in `known_good` is not decoded again. `bar` shows progress. Raises DataError: nothing found,
-    one class only, other classes than asked for, or a larger share than `max_skipped` of files
-    that cannot be read.
+    in `known_good` is not decoded again. `bar` shows progress. Where it is not for `training` there
+    need be no training images, nor images of every class. Raises DataError: nothing found, one
+    class only, other classes than asked for, or a larger share than `max_skipped` of files that
+    cannot be read.
     """
-    listed = list_source(source)
-    names = _classes(source, listed, classes)
-    labels = {name: label for label, name in enumerate(names)}
-    entries = [entry for part in listed.values() for entry in part]
+    listing = list_source(source)
+    names = _classes(source, listing.parts, classes, training)
+    labels = {_form(name): label for label, name in enumerate(names)}
+    entries = [entry for part in listing.parts.values() for entry in part]
 
     def examine(entry: Entry) -> Sample | Skipped:
+        mended = False
         try:
-            data = entry.path.read_bytes()
+            data = read_file(entry.path, max_pixels)
             digest = hashlib.sha256(data).hexdigest()
             if digest not in known_good:
                 # An eighth of the size shows damage as well as the whole does.
-                decode_picture(data, max_pixels=max_pixels, shorter_side=1)
-        except OSError as error:
-            return Skipped(entry.path, error.strerror or str(error))
+                mended = decode_picture(data, max_pixels=max_pixels, shorter_side=1).mended
         except ImageError as error:
-            return Skipped(entry.path, str(error))
-        return Sample(entry.path, labels[entry.name], digest, entry.group)
+            return Skipped(entry.path, _reason(error))
+        return Sample(entry.path, labels[entry.name], digest, entry.group, mended)
 
     workers = workers or default_workers()
     examined = []
@@ -120,17 +125,26 @@ def scan(
         for result in map_ahead(examine, entries, workers=workers, ahead=4 * workers):
             examined.append(result)
             advance(1)
-        _check_skipped([r for r in examined if isinstance(r, Skipped)], len(entries), max_skipped)
+        unlisted = [item for items in listing.skipped.values() for item in items]
+        skipped = [*unlisted, *(result for result in examined if isinstance(result, Skipped))]
+        _check_skipped(skipped, len(entries) + len(unlisted), max_skipped)
     results = iter(examined)
-    parts = {split: _gather((next(results) for _ in part), names) for split, part in listed.items()}
-    if unread := [name for name, count in parts["train"].counts.items() if not count]:
+    parts = {
+        split: _gather((next(results) for _ in part), names, listing.skipped.get(split, ()))
+        for split, part in listing.parts.items()
+    }
+    if empty := [split for split, part in parts.items() if not part.samples]:
+        raise DataError(f"No {empty[0]} image of '{source}' can be read.")
+    if TRAIN not in parts:
+        return Splits(Dataset((), names), **parts, notes=(*listing.notes, *_notes(parts)))
+    if unread := [name for name, count in parts[TRAIN].counts.items() if not count and training]:
         raise DataError(f"No image of the class '{unread[0]}' in '{source}' can be read.")
-    return Splits(**parts)
+    return Splits(**parts, notes=(*listing.notes, *_notes(parts)))
 
 
 def class_names(source: str | Path) -> tuple[str, ...]:
     """Return the sorted classes of a folder or a CSV; no image is opened. Raises as `scan` does."""
-    return _classes(source, list_source(source), None)
+    return _classes(source, list_source(source).parts, None, training=True)
 
 
 def split(dataset: Dataset, valid: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
@@ -163,11 +177,11 @@ def read_sample(sample: Sample, read: Callable[[bytes], Read]) -> Read:
     digest of something else. Raises DataError where the content is no longer the scanned one.
     """
     try:
-        data = sample.path.read_bytes()
-    except OSError as error:
+        data = read_file(sample.path, None)
+    except ImageError as error:
         raise DataError(
-            f"'{sample.path}' could be read when it was scanned, and cannot now: "
-            f"{error.strerror}. Put it back, or start again without it."
+            f"'{sample.path}' could be read when it was scanned, and cannot now: {_reason(error)} "
+            "Put it back, or start again without it."
         ) from error
     if hashlib.sha256(data).hexdigest() != sample.digest:
         raise DataError(
@@ -181,10 +195,27 @@ def read_sample(sample: Sample, read: Callable[[bytes], Read]) -> Read:
         raise ImageError(f"'{sample.path}'{reason}") from error
 
 
+def _reason(error: ImageError) -> str:
+    """Return why, without the file that is named beside it."""
+    return str(error).split(" cannot be read: ", 1)[-1]
+
+
 def duplicates(a: Dataset, b: Dataset) -> list[tuple[Path, Path]]:
     """Return the pairs of files, one from each, with the same content."""
     known = {sample.digest: sample.path for sample in a.samples}
     return [(known[s.digest], s.path) for s in b.samples if s.digest in known]
+
+
+def contradictions(dataset: Dataset) -> list[tuple[Path, Path]]:
+    """Return the pairs of files with the same content and different classes."""
+    first: dict[str, Sample] = {}
+    for sample in dataset.samples:
+        first.setdefault(sample.digest, sample)
+    return [
+        (first[sample.digest].path, sample.path)
+        for sample in dataset.samples
+        if first[sample.digest].label != sample.label
+    ]
 
 
 def draw(seed: int, sample: Sample) -> tuple[bytes, str]:
@@ -218,10 +249,22 @@ def _digest(name: str) -> bytes:
 
 
 def _classes(
-    source: str | Path, listed: dict[str, list[Entry]], wanted: Sequence[str] | None
+    source: str | Path,
+    listed: dict[str, list[Entry]],
+    wanted: Sequence[str] | None,
+    training: bool,
 ) -> tuple[str, ...]:
-    found = sorted({entry.name for entry in listed["train"]})
-    if wanted is not None and set(found) != set(wanted):
+    if training and TRAIN not in listed:
+        raise DataError(
+            f"'{source}' has {' and '.join(listed)} images only, none to train on. Put those into "
+            "a folder train beside them, or give the folder of one split by itself."
+        )
+    first = TRAIN if TRAIN in listed else next(iter(listed))
+    found = sorted({entry.name for entry in listed[first]})
+    known = found if wanted is None else [_form(name) for name in wanted]
+    # A split to judge by need not hold every class.
+    strict = TRAIN in listed
+    if wanted is not None and (set(found) != set(known) if strict else set(found) - set(known)):
         raise DataError(
             f"The classes of '{source}' ({', '.join(found)}) are not those asked for "
             f"({', '.join(wanted)}). Rename, add or remove class folders."
@@ -229,24 +272,80 @@ def _classes(
     if len(found) < 2 and wanted is None:
         raise DataError(
             f"'{source}' has one class only ('{found[0]}'), at least two are needed. Put the "
-            "images of each class into a folder of its own."
+            f"images of each class into a folder of its own.{_deeper(Path(source) / found[0])}"
         )
     for split_name, part in listed.items():
-        if extra := sorted({entry.name for entry in part} - set(found)):
+        if extra := sorted({entry.name for entry in part} - set(known)):
             raise DataError(
                 f"The {split_name} images of '{source}' have classes ({', '.join(extra)}) that "
-                f"the training images ({', '.join(found)}) lack. Rename, add or remove them."
+                f"the training images ({', '.join(known)}) lack. Rename, add or remove them."
             )
     return tuple(found if wanted is None else wanted)
 
 
-def _gather(results: Iterable[Sample | Skipped], classes: tuple[str, ...]) -> Dataset:
+def _form(name: str) -> str:
+    """Return a name as text in one form: disks spell accents in two ways."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _deeper(folder: Path) -> str:
+    """Suggest a folder whose folders may be the classes, as archives often unpack to."""
+    holds = folder.is_dir() and any(place.is_dir() for place in folder.iterdir())
+    return f" Or did you mean '{folder}'?" if holds else ""
+
+
+def _gather(
+    results: Iterable[Sample | Skipped], classes: tuple[str, ...], unlisted: Sequence[Skipped]
+) -> Dataset:
     done = list(results)
     return Dataset(
         tuple(result for result in done if isinstance(result, Sample)),
         classes,
-        tuple(result for result in done if isinstance(result, Skipped)),
+        (*unlisted, *(result for result in done if isinstance(result, Skipped))),
     )
+
+
+def _notes(parts: dict[str, Dataset]) -> Iterator[str]:
+    """Yield what may be wrong with images that can all be read."""
+    samples = [sample for part in parts.values() for sample in part.samples]
+    classes = next(iter(parts.values())).classes
+    yield from _lookalikes(classes)
+    twice = contradictions(Dataset(tuple(samples), classes))
+    yield from _several("photos stand in two classes at once, and one must be wrong", twice)
+    if TRAIN in parts and TEST in parts:
+        seen = duplicates(parts[TRAIN], parts[TEST])
+        yield from _several("test photos are training photos too, which flatters the test", seen)
+    cut = [sample.path for sample in samples if sample.mended]
+    yield from (f"{len(cut)} photos lack only their end and are used, as {p}" for p in cut[:1])
+
+
+def _several(what: str, pairs: list[tuple[Path, Path]]) -> Iterator[str]:
+    more = " …" if len(pairs) > 1 else ""
+    yield from (f"{len(pairs)} {what}: {a} = {b}{more}" for a, b in pairs[:1])
+
+
+def _lookalikes(classes: Sequence[str]) -> Iterator[str]:
+    """Yield a note on names that may mean one class, or none."""
+    seen: dict[str, str] = {}
+    for name in classes:
+        form = _meaning(name)
+        if form in seen:
+            yield f"the classes '{seen[form]}' and '{name}' may be one: their names are alike"
+        seen.setdefault(form, name)
+        if form in _MISSING:
+            yield f"the class '{name}' may stand for labels that are missing"
+
+
+_MISSING = {"nan", "null", "n/a", "na", "<na>"}
+
+
+def _meaning(name: str) -> str:
+    """Return what a name has in common with others that mean the same: 1 and 1.0, Cat and cat."""
+    word = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
+    try:
+        return f"{float(word):g}" if word not in _MISSING else word
+    except ValueError:
+        return word
 
 
 def _check_skipped(skipped: list[Skipped], total: int, max_skipped: float) -> None:
@@ -255,5 +354,5 @@ def _check_skipped(skipped: list[Skipped], total: int, max_skipped: float) -> No
         more = "; …" if len(skipped) > 3 else ""
         raise DataError(
             f"{len(skipped)} of {total} files cannot be read, more than the {max_skipped:.0%} "
-            f"allowed ({first}{more}). Remove them, or raise max_skipped."
+            f"allowed ({first}{more}). Remove them, or raise max_skipped (--max-skipped)."
         )

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import re
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from pyflux_transfer.errors import DataError, suggest
+from pyflux_transfer.data.folders import list_folders
+from pyflux_transfer.data.splitnames import SPLITS, TRAIN, split_of
+from pyflux_transfer.data.walk import Skipped, cause, irregular, walk
+from pyflux_transfer.errors import DataError, shortened, suggest
 
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "valid",
-    "valid": "valid",
-    "validation": "valid",
-    "test": "test",
-    "testing": "test",
-}
-_ORDER = ("train", "valid", "test")
 _COLUMNS = ("path", "label")
-_LITTER = {"thumbs.db", "desktop.ini"}  # Windows leaves them beside photos
+_SEPARATORS = ",;\t|"
 
 
 @dataclass(frozen=True)
@@ -34,116 +31,165 @@ class Entry:
     group: str | None = None
 
 
-def list_source(source: str | Path) -> dict[str, list[Entry]]:
+@dataclass(frozen=True)
+class Listing:
+    """Entries by split, what cannot be read by split, and what a user should know before."""
+
+    parts: dict[str, list[Entry]]
+    skipped: dict[str, list[Skipped]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def list_source(source: str | Path) -> Listing:
     """Return the entries of a folder or a CSV by split, "train" first, sorted by path.
 
     A folder has one folder a class, or `train` beside `val` and `test` with one folder a class in
     each. A CSV has the columns `path` (relative to the CSV), `label` and, as you like, `split` and
-    `group`. Raises DataError when nothing is there or the layout is another.
+    `group`; cells are separated by commas, semicolons or tabs. Raises DataError when nothing is
+    there or the layout is another.
     """
     path = Path(source)
-    if path.is_dir():
-        return _list_folder(path)
-    if path.is_file() and path.suffix.lower() == ".csv":
+    kind = _kind(path)
+    if kind == "folder":
+        found = list_folders(path)
+        parts = {
+            split: [Entry(place, name) for place, name in placed]
+            for split, placed in found.parts.items()
+        }
+        return Listing(parts, found.skipped, tuple(found.notes))
+    if kind == "file" and path.suffix.lower() in (".csv", ".tsv"):
         return _list_csv(path)
-    if path.exists():
+    if kind:
         raise DataError(f"'{path}' is neither a folder nor a .csv table of images.")
     raise DataError(f"'{path}' does not exist. Give a folder with one folder of images a class.")
 
 
-def _list_folder(folder: Path) -> dict[str, list[Entry]]:
-    folders = _folders(folder)
-    splits = {SPLITS[name]: place for name, place in folders.items() if name in SPLITS}
-    # A class may well be called "train"; then its folder holds images, not folders.
-    if "train" not in splits or not _folders(splits["train"]):
-        return {"train": _list_classes(folder)}
-    if len(splits) < len(folders):
-        raise DataError(
-            f"'{folder}' holds {', '.join(folders)}: beside train only one val and one test folder "
-            "are expected. Move the others away."
-        )
-    return {name: _list_classes(splits[name]) for name in _ORDER if name in splits}
-
-
-def _list_classes(folder: Path) -> list[Entry]:
-    classes = _folders(folder)
-    if not classes:
-        raise DataError(
-            f"'{folder}' holds no folders. Put the images of each class into a folder of its own."
-        )
-    entries = [Entry(path, name) for name, place in classes.items() for path in files(place)]
-    filled = {entry.name for entry in entries}
-    if not filled:
-        raise DataError(f"The folders in '{folder}' hold no images.")
-    if empty := [name for name in classes if name not in filled]:
-        raise DataError(
-            f"The class folder '{folder / empty[0]}' is empty. Fill it with images or remove it."
-        )
-    return entries
-
-
-def _folders(folder: Path) -> dict[str, Path]:
-    return {
-        path.name: path
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    }
-
-
 def files(folder: Path) -> list[Path]:
-    """Return the files in a folder and the folders in it, sorted; hidden ones are left out."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(place, name)
-            for name in names
-            if not name.startswith(".") and name.lower() not in _LITTER
-        ]
-    return sorted(found)
+    """Return what to read in a folder and the folders in it, sorted; what cannot be read, too."""
+    found = walk(folder)
+    return sorted([*found.files, *(item.path for item in found.skipped)])
 
 
-def _list_csv(table: Path) -> dict[str, list[Entry]]:
-    splits: dict[str, list[Entry]] = {name: [] for name in _ORDER}
+def _kind(path: Path) -> str:
+    """Return "folder", "file", "other", or nothing where nothing is; say what the system refuses.
+
+    Raises DataError.
+    """
     try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{shortened(path)}' cannot be read: {cause(error)}.") from error
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def _list_csv(table: Path) -> Listing:
+    parts: dict[str, list[Entry]] = {name: [] for name in SPLITS}
+    try:
+        with table.open(newline="", encoding=_encoding(table)) as stream:
             for where, row in _rows(table, stream):
                 # A table without the column, and a row without a word, mean training.
-                split = (row.get("split") or "train").strip().lower()
-                if split not in SPLITS:
-                    raise DataError(f"{where}: split must be train, valid or test, got '{split}'.")
+                given = (row.get("split") or "").strip()
+                split = split_of(given or TRAIN)
+                if split is None:
+                    raise DataError(f"{where}: split must be train, valid or test, got '{given}'.")
                 path, name = ((row[key] or "").strip() for key in _COLUMNS)
                 if not path or not name:
                     raise DataError(f"{where}: path and label must not be empty.")
-                splits[SPLITS[split]].append(Entry(table.parent / path, name, _group(row, where)))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"'{table}' is not a CSV in UTF-8 ({error}).") from error
-    _check_files(table, (entry.path for entries in splits.values() for entry in entries))
-    if not splits["train"]:
+                place = _place(table.parent, path)
+                name = unicodedata.normalize("NFC", name)
+                parts[split].append(Entry(place, name, _group(row, where)))
+    except (csv.Error, UnicodeError) as error:
+        raise DataError(
+            f"'{table}' is not a CSV in UTF-8 ({error}). Save it anew as CSV in UTF-8."
+        ) from error
+    except OSError as error:
+        raise DataError(f"'{table}' cannot be read: {cause(error)}.") from error
+    entries = [entry for part in parts.values() for entry in part]
+    _check_files(table, (entry.path for entry in entries))
+    if not entries:
         raise DataError(f"'{table}' names no images to train on. Add lines with path and label.")
-    return {
-        name: sorted(entries, key=lambda entry: entry.path)
-        for name, entries in splits.items()
-        if entries
-    }
+    counts = Counter(entry.path for entry in entries)
+    repeated = [path for path, count in counts.items() if count > 1]
+    notes = [f"'{table}' names {len(repeated)} files more than once, as {p}" for p in repeated[:1]]
+    return Listing(
+        {
+            split: sorted(part, key=lambda entry: entry.path)
+            for split, part in parts.items()
+            if part
+        },
+        notes=tuple(notes),
+    )
 
 
-def _rows(table: Path, stream: TextIO) -> Iterator[tuple[str, dict[str, str | None]]]:
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def _encoding(table: Path) -> str:
+    """Return the encoding of a table: UTF-8, or UTF-16 where its mark says so, as of Excel."""
+    with table.open("rb") as file:
+        return "utf-16" if file.read(2) in _UTF_16 else "utf-8-sig"
+
+
+def _place(folder: Path, path: str) -> Path:
+    """Return the file a row names; Windows writes paths with backslashes."""
+    place = folder / path
+    if "\\" in path and _trouble(place):
+        other = folder / path.replace("\\", "/")
+        return place if _trouble(other) else other
+    return place
+
+
+def _rows(table: Path, stream: TextIO) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield where a row stands, for messages, and the row; columns must be there."""
-    rows = csv.DictReader(stream)
-    columns = rows.fieldnames or ()
+    separator = _separator(stream)
+    rows = csv.reader(stream, delimiter=separator)
+    columns = [name.strip().casefold() for name in next(rows, [])]
     for column in _COLUMNS:
         if column not in columns:
             raise DataError(
                 f"'{table}' lacks the column '{column}', it has: {', '.join(columns) or 'none'}."
-                f"{suggest(column, list(columns))} Its first line must be path,label or "
+                f"{suggest(column, columns)} Its first line must be path,label or "
                 "path,label,split,group, of which the last two are as you like."
             )
-    for row in rows:
+    for name in ("split", *_COLUMNS):
+        if columns.count(name) > 1:
+            raise DataError(f"'{table}' has the column '{name}' twice. Remove one of them.")
+    said: dict[str, set[str | None]] = {}
+    for cells in rows:
+        if not any(cells):
+            continue
+        row = dict(zip(columns, [*cells, *[""] * len(columns)], strict=False))
         yield f"'{table}', line {rows.line_num}", row
+        for name in set(columns) - {"split", *_COLUMNS}:
+            said.setdefault(name, set()).add(split_of(row[name]))
+    for name, splits in said.items():
+        if "split" not in columns and None not in splits and len(splits) > 1:
+            raise DataError(
+                f"The column '{name}' of '{table}' tells splits, but it is not called split. "
+                "Rename it, or remove it where it means nothing."
+            )
 
 
-def _group(row: dict[str, str | None], where: str) -> str | None:
+def _separator(stream: TextIO) -> str:
+    """Return what separates the cells: what finds the columns in the first line."""
+    line = stream.readline()
+    stated = re.match(r"sep=(.)\s*$", line)  # Excel's
+    if stated:
+        return stated[1]
+    stream.seek(0)
+    for separator in _SEPARATORS:
+        cells = next(csv.reader([line], delimiter=separator), [])
+        if set(_COLUMNS) <= {cell.strip().casefold() for cell in cells}:
+            return separator
+    return max(_SEPARATORS, key=line.count)
+
+
+def _group(row: Mapping[str, str | None], where: str) -> str | None:
     """Return what the group column says; a photo left out there would pass for independent."""
     if "group" not in row:
         return None
@@ -156,8 +202,18 @@ def _group(row: dict[str, str | None], where: str) -> str | None:
 
 
 def _check_files(table: Path, paths: Iterable[Path]) -> None:
-    if missing := [str(path) for path in paths if not path.is_file()]:
+    troubles = [(path, trouble) for path in paths if (trouble := _trouble(path))]
+    if troubles:
+        named = ", ".join(f"{shortened(path)} ({trouble})" for path, trouble in troubles[:3])
         raise DataError(
-            f"'{table}' names {len(missing)} missing file(s): {', '.join(missing[:3])}"
-            f"{', …' if len(missing) > 3 else ''}. Paths are relative to the table."
+            f"'{table}' names {len(troubles)} missing file(s): {named}"
+            f"{', …' if len(troubles) > 3 else ''}. Paths are relative to the table."
         )
+
+
+def _trouble(path: Path) -> str:
+    """Return why a path names no file to read, nothing where it does."""
+    try:
+        return irregular(path.stat().st_mode)
+    except (OSError, ValueError) as error:
+        return cause(error)

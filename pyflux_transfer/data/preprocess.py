@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyflux_transfer.data.decode import MAX_PIXELS, Box, Pixels, Source, decode_picture
+from pyflux_transfer.data.decode import MAX_PIXELS, Box, Picture, Pixels, Source, decode_picture
 from pyflux_transfer.networks.preprocessing import Preprocessing
 
 Array = NDArray[np.float32]
@@ -24,20 +24,33 @@ def load(source: Source, preprocessing: Preprocessing, *, max_pixels: int = MAX_
     within a level or two of 255 of the exact result on average, ten at hard edges. Raises
     ImageError.
     """
-    return normalise(load_pixels(source, preprocessing, max_pixels=max_pixels), preprocessing)
+    return prepared(load_picture(source, preprocessing, max_pixels=max_pixels), preprocessing)
 
 
 def load_pixels(
     source: Source, preprocessing: Preprocessing, *, max_pixels: int = MAX_PIXELS
 ) -> Pixels:
     """Return what `load` normalises: (crop,crop,3) uint8, read-only. Raises ImageError."""
-    picture = decode_picture(
+    picture = load_picture(source, preprocessing, max_pixels=max_pixels)
+    return np.asarray(center(picture.image, preprocessing, picture.box))
+
+
+def load_picture(
+    source: Source, preprocessing: Preprocessing, *, max_pixels: int = MAX_PIXELS
+) -> Picture:
+    """Decode one image at a size that suffices for `prepared`. Raises ImageError."""
+    return decode_picture(
         source,
         max_pixels=max_pixels,
         background=preprocessing.background,
         shorter_side=preprocessing.resize,
     )
-    return np.asarray(center(picture.image, preprocessing, picture.box))
+
+
+def prepared(picture: Picture, preprocessing: Preprocessing) -> Array:
+    """Return what `load` returns, of what `load_picture` returned."""
+    pixels = np.asarray(center(picture.image, preprocessing, picture.box))
+    return normalise(pixels, preprocessing)
 
 
 def prepare(image: Pixels, preprocessing: Preprocessing) -> Array:

@@ -40,7 +40,7 @@ def pretrained(engine: str, row: Architecture, tag: str = "imagenet") -> State:
         state: State | None = _module(engine).artifact(row)
         if state is not None:
             return state
-    found = files.read(path or published.download(weights, row.name))
+    found = files.read(path or published.download(weights, row.name), published=True)
     state = published.named_as_torchvision(found, row.units)
     check_state(state, row.units)
     return state

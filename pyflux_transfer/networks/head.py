@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pyflux_transfer.errors import InputError, lookup
 from pyflux_transfer.networks.blocks import avgpool, dense, dropout, flatten
+from pyflux_transfer.networks.numbers import plain
 from pyflux_transfer.networks.units import Unit
 
 ACTIVATIONS = ("relu", "gelu", "tanh")
@@ -29,10 +30,12 @@ class Head:
     keep: Literal["hidden", "classifier"] | None = None
 
     def __post_init__(self) -> None:
-        if self.classes < 2:
-            raise InputError(f"A head needs at least 2 classes, got {self.classes}.")
-        if any(width < 1 for width in self.hidden):
-            raise InputError(f"Hidden widths must be positive, got {self.hidden}.")
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, plain(getattr(self, name)))
+        if not isinstance(self.classes, int) or self.classes < 2:
+            raise InputError(f"A head needs at least 2 classes, got {self.classes!r}.")
+        if not all(isinstance(width, int) and width >= 1 for width in self.hidden):
+            raise InputError(f"Hidden widths must be positive whole numbers, got {self.hidden}.")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout must be in [0, 1), got {self.dropout}.")
         lookup(dict.fromkeys(ACTIVATIONS), self.activation, "activation")
@@ -43,6 +46,26 @@ class Head:
                 f"keep={self.keep!r} keeps the network's own layers, so hidden={self.hidden} "
                 "cannot be added. Leave one of them out."
             )
+
+
+def class_names(given: Iterable[object]) -> tuple[str, ...]:
+    """Return names of classes as text that any file and answer can hold.
+
+    Raises InputError for names that are equal or empty, for none, and for text that is no Unicode.
+    """
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise InputError(f"classes must be a list of names, got {given!r}.")
+    names = tuple(str(name) for name in given)
+    if len(set(names)) != len(names):
+        raise InputError(f"Class names must differ from each other, got {list(names)}.")
+    for name in names:
+        if not name.strip():
+            raise InputError(f"Class names must not be empty, got {list(names)}.")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"The class name {name!r} is no Unicode text. Rename it.") from None
+    return names
 
 
 def with_head(units: Sequence[Unit], head: Head) -> tuple[Unit, ...]:

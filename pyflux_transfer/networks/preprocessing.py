@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.networks.numbers import plain
+
+_MOST = 4096  # pixels a side, which no network here comes near
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,23 @@ class Preprocessing:
     background: tuple[int, int, int] = (255, 255, 255)
 
     def __post_init__(self) -> None:
-        if not 0 < self.crop <= self.resize:
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, plain(getattr(self, name)))
+        sides = (self.crop, self.resize)
+        if not (all(map(_whole, sides)) and 0 < self.crop <= self.resize <= _MOST):
             raise InputError(
-                f"crop must be positive and at most resize, got {self.crop} and {self.resize}."
+                f"crop must be positive and at most resize, got {self.crop!r} and "
+                f"{self.resize!r}: whole numbers up to {_MOST}."
+            )
+        if not (_three(self.mean, -math.inf) and _three(self.std, 0)):
+            raise InputError(
+                "mean and std must be three finite numbers each, std above 0, got "
+                f"{self.mean!r} and {self.std!r}."
+            )
+        levels = self.background
+        if not (_three(levels, -1) and all(_whole(x) and x < 256 for x in levels)):
+            raise InputError(
+                f"background must be three whole numbers from 0 to 255, got {self.background!r}."
             )
         if self.interpolation not in ("bilinear", "bicubic"):
             raise InputError(
@@ -42,6 +60,19 @@ class Preprocessing:
         """Return what `to_json` was called on."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
         return cls(**values)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _three(values: object, above: float) -> bool:
+    """Tell whether values are three finite numbers above a limit."""
+    return (
+        isinstance(values, tuple)
+        and len(values) == 3
+        and all(isinstance(x, (int, float)) and above < x < math.inf for x in values)
+    )
 
 
 IMAGENET = Preprocessing()

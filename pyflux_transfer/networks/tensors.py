@@ -16,6 +16,17 @@ State = dict[str, Array]
 Shape = tuple[int, ...]
 
 
+def check_finite(state: Mapping[str, Array], what: str = "Weights") -> None:
+    """Refuse tensors with values that are no numbers; name the first."""
+    for name, value in state.items():
+        # The ends of the range tell: NaN is handed on by both.
+        if value.size and not (np.isfinite(value.min()) and np.isfinite(value.max())):
+            raise WeightsError(
+                f"{what}: '{name}' holds NaN or infinite values, so no prediction would mean "
+                "anything. Take an earlier checkpoint."
+            )
+
+
 def check_state(state: Mapping[str, Any], units: Sequence[Unit]) -> None:
     """Refuse tensors that are not exactly those of the units; name the first that fails."""
     wanted = tensors(units)

@@ -11,11 +11,14 @@ import httpx
 
 from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.dataset import Skipped
-from pyflux_transfer.errors import InputError, ServiceError
+from pyflux_transfer.data.reading import read_file
+from pyflux_transfer.errors import ImageError, InputError, ServiceError
 from pyflux_transfer.predict import Prediction, sources
 
 # Answers that mean "later": too busy, or a worker that is being replaced.
 _LATER = (429, 503)
+# Answers that concern the one file that was sent; after any other none can be answered.
+_OF_ONE_FILE = (400, 411, 413, 415, 422, 500, 504)
 
 
 def predict(
@@ -30,9 +33,10 @@ def predict(
     """Yield a Prediction for each file in order, or Skipped with the service's reason.
 
     `given` is a file, a folder or several. A busy service is asked again, as it asks for, until
-    `timeout_s` have gone by for a file. Raises ServiceError when it cannot be reached or refuses.
+    `timeout_s` have gone by for a file. A file that cannot be read or answered costs no other.
+    Raises ServiceError when the service cannot be reached or refuses.
     """
-    named = [(name, Path(str(source))) for name, source in sources(given)]  # type: ignore[arg-type]
+    named = [(name, Path(str(source))) for name, source in sources(given)]
     headers = {"X-API-Key": key} if key else {}
     try:
         client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s)
@@ -42,20 +46,28 @@ def predict(
 
         def send(item: tuple[str, Path]) -> Prediction | Skipped:
             name, path = item
-            answer = _ask(client, name, path, top, timeout_s)
+            try:
+                content = read_file(path, None)
+            except ImageError as error:
+                return Skipped(path, str(error))
+            answer = _ask(client, name, content, top, timeout_s)
             if answer.status_code == 422 and _error(answer).get("code") == "bad_image":
-                return Skipped(path, _error(answer)["images"][0]["reason"])
+                return Skipped(path, f"'{path}': {_error(answer)['images'][0]['reason']}")
             if answer.status_code != 200:
-                raise ServiceError(f"{url} answers {answer.status_code}: {_reason(answer)}")
+                said = f"'{path}': {url} answers {answer.status_code}: {_reason(answer)}"
+                if answer.status_code in _OF_ONE_FILE:
+                    return Skipped(path, said)
+                raise ServiceError(said)
             return _prediction(answer.json()["predictions"][0])
 
         yield from map_ahead(send, named, workers=connections, ahead=2 * connections)
 
 
-def _ask(client: httpx.Client, name: str, path: Path, top: int, timeout_s: float) -> httpx.Response:
+def _ask(
+    client: httpx.Client, name: str, content: bytes, top: int, timeout_s: float
+) -> httpx.Response:
     """Send one file; wait and send again while the service asks for that."""
     ends = time.monotonic() + timeout_s
-    content = path.read_bytes()
     while True:
         try:
             answer = client.post("/predict", params={"top": top}, files={"file": (name, content)})

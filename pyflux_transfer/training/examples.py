@@ -11,7 +11,7 @@ import numpy as np
 
 from pyflux_transfer.data.augment import augmenter
 from pyflux_transfer.data.batches import batches
-from pyflux_transfer.data.dataset import Dataset, read_sample
+from pyflux_transfer.data.dataset import CHECKED, Dataset, read_sample
 from pyflux_transfer.data.decode import decode
 from pyflux_transfer.data.preprocess import load
 from pyflux_transfer.engines.base import Labels, Network
@@ -146,7 +146,7 @@ class Maker:
         def read(item: Item, rng: np.random.Generator) -> Array:
             decoded = partial(
                 decode,
-                max_pixels=options.max_pixels,
+                max_pixels=CHECKED,
                 background=self.preprocessing.background,
                 shorter_side=self.preprocessing.resize,
             )
@@ -168,9 +168,8 @@ class Maker:
         return Cached(features, labels_of(dataset), options)
 
     def _read(self, item: Item) -> Array:
-        limit = self.options.max_pixels
         return read_sample(
-            item.sample, partial(load, preprocessing=self.preprocessing, max_pixels=limit)
+            item.sample, partial(load, preprocessing=self.preprocessing, max_pixels=CHECKED)
         )
 
     def _extract(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pyflux_transfer._version import __version__
 from pyflux_transfer.data.batches import batches
 from pyflux_transfer.data.dataset import Sample
+from pyflux_transfer.data.decode import REVISION
 from pyflux_transfer.engines.base import Network
 from pyflux_transfer.errors import StorageError
 from pyflux_transfer.networks.preprocessing import Preprocessing
@@ -92,7 +93,8 @@ def trunk_tensors(network: Network) -> dict[str, Array]:
 def trunk_key(network: Network, preprocessing: Preprocessing) -> str:
     """Return the store's name: a digest of all that decides the trunk's output."""
     made_by = {
-        "version": __version__,  # another may decode or compute otherwise
+        "version": __version__,  # another may compute otherwise
+        "decoder": REVISION,
         "units": [f"{u.name}:{u.kind}:{u.options}" for u in network.units[: network.cut]],
         "weights": fingerprint(trunk_tensors(network)),
         "preprocessing": preprocessing.to_json(),

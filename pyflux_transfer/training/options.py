@@ -10,14 +10,17 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from pyflux_transfer.data import augment
+from pyflux_transfer.data.dataset import MAX_SKIPPED
 from pyflux_transfer.data.decode import MAX_PIXELS
 from pyflux_transfer.engines.base import Labels, Precision, Update
 from pyflux_transfer.errors import InputError, lookup
+from pyflux_transfer.networks.numbers import plain
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.schedule import SCHEDULES
 
 SOLVERS = ("steps", "lbfgs")
 _LEAST = {"batch_size": 1, "views": 0, "workers": 1, "max_pixels": 1, "seed": 0}
+_NUMBERS = ("lr_decay", "weight_decay", "momentum", "label_smoothing", "max_skipped")
 
 
 class OptionFields(TypedDict, total=False):
@@ -40,6 +43,7 @@ class OptionFields(TypedDict, total=False):
     solver: str
     workers: int
     max_pixels: int
+    max_skipped: float
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Options:
     BatchNorm's statistics in the trained part as they are: those of few photos are noise.
     `precision` of the frozen trunk changes the network's, None keeps it. `solver="lbfgs"` trains
     a linear head to the optimum of its loss plus weight_decay/2·‖W‖². `workers` threads decode
-    images, of which none may have more than `max_pixels`.
+    images, of which none may have more than `max_pixels`; a share of `max_skipped` may be
+    unreadable. NumPy's numbers are taken like Python's.
     """
 
     optimizer: str = "adamw"
@@ -74,18 +79,26 @@ class Options:
     solver: str = "steps"
     workers: int = 2
     max_pixels: int = MAX_PIXELS
+    max_skipped: float = MAX_SKIPPED
 
     def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, plain(getattr(self, name)))
+        for name in _NUMBERS:
+            if not isinstance(getattr(self, name), (int, float)):
+                raise InputError(f"{name} must be a number, got {getattr(self, name)!r}.")
         lookup(SCHEDULES, self.schedule, "schedule")
         lookup(dict.fromkeys(SOLVERS), self.solver, "solver")
         self.update()  # validates its own fields
         augmented = bool(augment.names(self.augment))
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(
                     f"{name} must be a whole number of at least {least}, got {value!r}."
                 )
+        if not 0 <= self.max_skipped <= 1:
+            raise InputError(f"max_skipped must be a share from 0 to 1, got {self.max_skipped}.")
         if not 0 < self.lr_decay <= 1:
             raise InputError(f"lr_decay must be in (0, 1], got {self.lr_decay}.")
         if not 0 <= self.momentum < 1:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.networks.numbers import plain
 from pyflux_transfer.networks.units import Unit, resolve_cut, stages
 
 
@@ -19,10 +20,12 @@ class Phase:
     lr: float
 
     def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if not isinstance(self.epochs, int) or self.epochs < 1:
             raise InputError(f"epochs must be a whole number of at least 1, got {self.epochs!r}.")
-        if not 0 < self.lr < math.inf:
-            raise InputError(f"The learning rate must be positive, got {self.lr}.")
+        if isinstance(self.lr, str) or not 0 < self.lr < math.inf:
+            raise InputError(f"The learning rate must be positive, got {self.lr!r}.")
 
 
 def gradual(

@@ -30,7 +30,16 @@ from pyflux_transfer.training.verdict import estimated
 
 # The options that the recipe heeds; any other says how to take steps.
 HEEDED = frozenset(
-    {"label_smoothing", "class_weights", "batch_size", "seed", "precision", "workers", "max_pixels"}
+    {
+        "label_smoothing",
+        "class_weights",
+        "batch_size",
+        "seed",
+        "precision",
+        "workers",
+        "max_pixels",
+        "max_skipped",
+    }
 )
 QUALITY = "good"
 MINUTES = {"head": 0.0, "good": 10.0, "best": 60.0}  # for trials, where nobody says how many

@@ -28,7 +28,7 @@ from pyflux_transfer.training.solver import only_dense, solve
 
 Stopped = Literal["finished", "early", "interrupted"]
 # What a resumed run may change, since it changes no result.
-_FREE = {"workers", "max_pixels", "precision"}
+_FREE = {"workers", "max_pixels", "max_skipped", "precision"}
 
 
 @dataclass(frozen=True)

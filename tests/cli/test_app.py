@@ -217,7 +217,7 @@ def test_the_options_arrive(run: Run, folder: Path) -> None:
         "optimizer": "sgd", "lr_decay": 0.5, "schedule": "step", "weight_decay": 0.1,
         "momentum": 0.5, "label_smoothing": 0.1, "augment": "flip", "views": 2, "batch_size": 5,
         "seed": 3, "patience": 7, "freeze_bn": False, "solver": "steps", "workers": 1,
-        "max_pixels": 1000,
+        "max_pixels": 1000, "max_skipped": 0.25,
     }  # fmt: skip
     words: list[Any] = []
     for name, value in given.items():
@@ -326,9 +326,9 @@ def test_the_history_is_drawn(run: Run, folder: Path) -> None:
 
 def test_skipped_images_are_named(run: Run, place: Path) -> None:
     folder = photos.write(place / "many", {"blue": 20, "red": 20})
-    (folder / "red" / "notes.txt").write_text("no image")
+    (folder / "red" / "notes.jpg").write_text("no image")
     found = run("train", folder, *TINY, "--epochs", 1)
-    assert any(line.startswith("skipped ") and "notes.txt" in line for line in found.lines)
+    assert any(line.startswith("skipped ") and "notes.jpg" in line for line in found.lines)
 
 
 @pytest.mark.parametrize(
@@ -688,9 +688,70 @@ def test_features_are_written(run: Run, folder: Path) -> None:
         assert str(folder / "blue" / "000.png") in arrays["paths"]
 
 
+def test_an_output_that_cannot_be_written_is_told_before_the_work(run: Run, folder: Path) -> None:
+    Path("file").write_bytes(b"")
+    for words in (("--out", "file/x.safetensors"), ("--out", f"{'x' * 260}.safetensors"),
+                  ("--plot", "file/history.svg"), ("--run-dir", "file/run")):  # fmt: skip
+        found = run("train", folder, *TINY, *words)
+        assert "Cannot write " in found.refused(status=1)
+        assert "scanning" not in found.out
+
+
+def test_a_class_name_cannot_steer_the_terminal(run: Run, place: Path) -> None:
+    made = photos.write(place / "odd", {"blue": 4, "red": 4})
+    (made / "blue").rename(made / "a\x1b[31m")
+    found = run("train", made, *TINY)
+    assert "\x1b" not in found.out
+    assert "classes: a\\x1b[31m 4, red 4" in found.lines
+
+
+def test_limits_can_be_moved_wherever_images_are_read(run: Run, folder: Path, bundle: Path) -> None:
+    for words in (("train", folder, *TINY), ("evaluate", bundle, folder, "--engine", "fake"),
+                  ("features", folder, *TINY, "--out", "f.npz")):  # fmt: skip
+        assert "--max-skipped" in run(*words, "--max-pixels", 9).refused()
+        assert "cannot be read" in run(*words, "--max-pixels", 9, "--max-skipped", 0.9).refused()
+    found = run("predict", bundle, folder, "--engine", "fake", "--max-pixels", 9)
+    assert found.status == 2
+    assert "raise max_pixels (--max-pixels)" in found.err
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "status"),
+    [
+        (OSError(28, "No space left on device", "x"), "refuses: 'x': No space left on device.", 1),
+        (MemoryError(), "The memory does not suffice", 1),
+        (BrokenPipeError(32, "Broken pipe"), "", 1),
+    ],
+)
+def test_what_the_system_refuses_is_no_fault_of_the_program(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str, status: int
+) -> None:
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr("pyflux_transfer.cli.terminal.models", fails)
+    found = run("models")
+    assert found.status == status
+    assert says in found.err
+    assert "fault of the program" not in found.err
+
+
+def test_a_full_disk_behind_stdout_is_told() -> None:
+    with Path("/dev/full").open("w") as full:
+        root = Path(__file__).parents[2]
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.fake_cli", "models"], stdout=full, text=True,
+            stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)}, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "error: The system refuses: No space left on device.\n"
+
+
 def test_features_that_cannot_be_written_are_told(run: Run, folder: Path) -> None:
-    found = run("features", folder, *TINY, "--out", "no/where.npz")
-    assert "Cannot write 'no/where.npz': No such file" in found.refused(status=1)
+    Path("file").write_bytes(b"")
+    found = run("features", folder, *TINY, "--out", "file/where.npz")
+    assert "Cannot write file/where.npz: " in found.refused(status=1)
+    assert not found.out  # before anything takes time
 
 
 def test_models_are_listed_whole(run: Run) -> None:

@@ -24,7 +24,7 @@ from pyflux_transfer.data.dataset import (
     split,
     straddling,
 )
-from pyflux_transfer.data.decode import decode
+from pyflux_transfer.data.decode import Picture, decode, decode_picture
 from pyflux_transfer.errors import DataError, ImageError, InputError
 from tests.data.pictures import encoded, picture
 
@@ -77,7 +77,7 @@ def test_scan_reads_a_table(photos: Photos) -> None:
 
 def test_what_cannot_be_read_is_skipped_with_its_reason(photos: Photos) -> None:
     root = photos(a=4, b=4)
-    (root / "a" / "notes.txt").write_text("not a picture")
+    (root / "a" / "notes.jpg").write_text("not a picture")
     whole = encoded(Image.fromarray(picture(64, 64)), "JPEG")
     (root / "b" / "half.jpg").write_bytes(whole[: len(whole) // 2])
     (root / "b" / "large.png").write_bytes(encoded(Image.new("L", (200, 200)), "PNG"))
@@ -85,24 +85,24 @@ def test_what_cannot_be_read_is_skipped_with_its_reason(photos: Photos) -> None:
     found = scan(root, max_skipped=0.5, max_pixels=10_000).train
     assert found.counts == {"a": 4, "b": 4}
     reasons = {skipped.path.name: skipped.reason for skipped in found.skipped}
-    assert list(reasons) == ["notes.txt", "gone.jpg", "half.jpg", "large.png"]
-    assert "it is not an image" in reasons["notes.txt"]
+    assert list(reasons) == ["gone.jpg", "notes.jpg", "half.jpg", "large.png"]
+    assert "it is not an image" in reasons["notes.jpg"]
     assert "damaged" in reasons["half.jpg"]  # older Pillows cannot tell that it is truncated
     assert "200 × 200 = 40,000 pixels, more than the limit of 10,000" in reasons["large.png"]
-    assert reasons["gone.jpg"] == "No such file or directory"
+    assert reasons["gone.jpg"] == "No such file or directory"  # met where files are listed
 
 
 def test_too_many_unreadable_files_are_an_error(photos: Photos) -> None:
     root = photos(a=10, b=9)
-    (root / "a" / "notes.txt").write_text("not a picture")
+    (root / "a" / "notes.jpg").write_text("not a picture")
     assert len(scan(root).train.skipped) == 1  # 1 of 20 is the 5 % allowed
-    (root / "b" / "more.txt").write_text("not a picture")
+    (root / "b" / "more.jpg").write_text("not a picture")
     with pytest.raises(DataError, match=r"2 of 21 files cannot be read, more than the 5% allowed "):
         scan(root)
-    with pytest.raises(DataError, match=r"notes\.txt: .*not an image.*; .*more\.txt.*raise max_sk"):
+    with pytest.raises(DataError, match=r"notes\.jpg: .*not an image.*; .*more\.jpg.*raise max_sk"):
         scan(root)
     for i in range(5):
-        (root / "b" / f"x{i}.txt").write_text("not a picture")
+        (root / "b" / f"x{i}.jpg").write_text("not a picture")
     with pytest.raises(DataError, match=r"7 of 26 .*; …\)"):
         scan(root)
 
@@ -118,8 +118,14 @@ def test_known_files_are_not_decoded_again(photos: Photos, monkeypatch: pytest.M
     root = photos(a=2, b=2)
     before = scan(root)
     known = {sample.digest for sample in before.train.samples[:3]}
-    decoded = []
-    monkeypatch.setattr(module, "decode_picture", lambda data, **_: decoded.append(data))
+    decoded: list[bytes] = []
+    whole = decode_picture(before.train.samples[3].path)
+
+    def decoding(data: bytes, **_: object) -> Picture:
+        decoded.append(data)
+        return whole
+
+    monkeypatch.setattr(module, "decode_picture", decoding)
     assert scan(root, known_good=known) == before
     assert decoded == [before.train.samples[3].path.read_bytes()]
 
@@ -155,6 +161,87 @@ def test_validation_classes_must_be_training_classes(photos: Photos) -> None:
     root = photos("all/val", ants=1, wasps=1).parent
     with pytest.raises(DataError, match=r"valid images .* \(wasps\) that .* \(ants, bees\) lack"):
         scan(root)
+
+
+def test_what_may_be_wrong_is_noted(photos: Photos) -> None:
+    photos("all/train", ants=3, bees=3)
+    root = photos("all/test", ants=2, bees=2).parent
+    place = root / "train"
+    copy, known = place / "bees" / "same.jpg", root / "test" / "ants" / "known.jpg"
+    copy.write_bytes((place / "ants" / "1.jpg").read_bytes())
+    known.write_bytes((place / "ants" / "0.jpg").read_bytes())
+    whole = (place / "bees" / "0.jpg").read_bytes()
+    (place / "bees" / "cut.jpg").write_bytes(whole[:-2])
+    assert scan(root).notes == (
+        "1 photos stand in two classes at once, and one must be wrong: "
+        f"{place / 'ants' / '1.jpg'} = {copy}",
+        "1 test photos are training photos too, which flatters the test: "
+        f"{place / 'ants' / '0.jpg'} = {known}",
+        f"1 photos lack only their end and are used, as {place / 'bees' / 'cut.jpg'}",
+    )
+
+
+def test_names_that_may_mean_one_class_are_noted(photos: Photos) -> None:
+    root = photos(**{"1": 2, "1.0": 2, "Cat": 2, "cat": 2, "sea_lion": 2, "Sea lion": 2, "nan": 2})
+    assert [note.split(":")[0] for note in scan(root).notes] == [
+        "the classes '1' and '1.0' may be one",
+        "the classes 'Cat' and 'cat' may be one",
+        "the class 'nan' may stand for labels that are missing",
+        "the classes 'Sea lion' and 'sea_lion' may be one",
+    ]
+
+
+def test_a_source_without_training_images_is_for_judging_only(photos: Photos) -> None:
+    root = photos("all/Test", ants=2, bees=1).parent
+    with pytest.raises(DataError, match=r"has test images only, none to train on\. Put those into"):
+        scan(root)
+    found = scan(root, classes=["ants", "bees", "cats"], training=False)
+    assert found.train.samples == ()
+    assert found.parts[-1].counts == {"ants": 2, "bees": 1, "cats": 0}
+    with pytest.raises(DataError, match="not those asked for"):
+        scan(root, classes=["bees", "cats"], training=False)
+
+
+def test_a_split_without_a_readable_image_is_an_error(photos: Photos) -> None:
+    photos("all/train", ants=2, bees=2)
+    root = photos("all/test", ants=1).parent
+    (root / "test" / "ants" / "0.jpg").write_bytes(b"no image")
+    for training in (True, False):
+        with pytest.raises(DataError, match=r"No test image of .*all' can be read"):
+            scan(root, max_skipped=1, training=training)
+
+
+def test_a_table_of_one_split_can_be_judged(photos: Photos) -> None:
+    root = photos(a=2, b=2)
+    (root / "t.csv").write_text("path,label,split\na/0.jpg,x,test\nb/0.jpg,y,test\n")
+    found = scan(root / "t.csv", training=False)
+    assert found.test is not None
+    assert found.test.counts == {"x": 1, "y": 1}
+
+
+def test_a_folder_that_holds_the_classes_deeper_is_suggested(photos: Photos) -> None:
+    root = photos("top/dataset", ants=2, bees=2).parent
+    with pytest.raises(DataError, match=rf"one class only.*did you mean '{root / 'dataset'}'\?"):
+        scan(root)
+
+
+def test_classes_fit_in_any_form_of_unicode(photos: Photos) -> None:
+    root = photos(**{"cafe\u0301": 2, "bar": 2})
+    assert scan(root, classes=["caf\u00e9", "bar"]).train.counts == {"caf\u00e9": 2, "bar": 2}
+    assert scan(root, classes=["cafe\u0301", "bar"]).train.classes == ("cafe\u0301", "bar")
+
+
+def test_what_is_no_image_is_not_read(photos: Photos) -> None:
+    root = photos(a=4, b=4)
+    with (root / "a" / "clip.jpg").open("wb") as film, (root / "b" / "huge.tif").open("wb") as tiff:
+        film.write(b"\0\0\0\x18ftypmp42")
+        film.truncate(2**33)
+        tiff.write(b"II*\0")
+        tiff.truncate(2**33)
+    reasons = {item.path.name: item.reason for item in scan(root, max_skipped=0.3).train.skipped}
+    assert "it is not an image" in reasons["clip.jpg"]
+    assert "8,589,934,592 bytes, more than the limit of 400,000,000" in reasons["huge.tif"]
+    assert "raise max_pixels (--max-pixels)" in reasons["huge.tif"]
 
 
 # --- split ---------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -16,7 +17,7 @@ from PIL import Image
 
 from pyflux_transfer.data.decode import decode, decode_picture
 from pyflux_transfer.errors import ImageError
-from tests.data.pictures import Pixels, encoded, picture
+from tests.data.pictures import Pixels, encoded, picture, tiff
 
 RGB = picture(20, 30)
 PHOTO = Image.fromarray(RGB)
@@ -104,7 +105,7 @@ def test_float_tiff_with_nan_and_negative_values_is_dark_there() -> None:
     assert pixels[2, 2] == 128
 
 
-@pytest.mark.parametrize(("highest", "white"), [(65535, 65535), (2**31 - 1, 2**32 - 1)])
+@pytest.mark.parametrize(("highest", "white"), [(255, 255), (65535, 65535), (2**31 - 1, 2**31 - 1)])
 def test_32_bit_integers_are_scaled_by_their_range(highest: int, white: int) -> None:
     values = np.linspace(0, highest, 600).astype(np.int32).reshape(20, 30)
     pixels = decode(Image.fromarray(values))[..., 0]
@@ -243,6 +244,7 @@ def test_arrays_are_taken_as_they_are() -> None:
     np.testing.assert_array_equal(decode(RGB), RGB)
     np.testing.assert_array_equal(decode(RGB[::-1, ::2]), RGB[::-1, ::2])
     np.testing.assert_array_equal(decode(RGB[..., 0])[..., 2], RGB[..., 0])
+    np.testing.assert_array_equal(decode(RGB[..., :1]), decode(RGB[..., 0]))
     np.testing.assert_array_equal(decode(RGB.astype(np.uint16) * 257), RGB)
     clear = np.dstack([RGB, np.zeros(RGB.shape[:2], np.uint8)])
     assert (decode(clear, background=(1, 2, 3)) == [1, 2, 3]).all()
@@ -276,7 +278,9 @@ def test_an_empty_array_is_refused() -> None:
         (b"", "it is empty"),
         (b"hello, I am text", "not an image. Known formats: JPEG, PNG"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC is not supported. Export it as JPEG"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp41", "not an image"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "is JPEG 2000, which is not supported. Export it as JPEG"),
+        (b"<?xml version='1.0'?>\n<svg xmlns=''/>", "is SVG, which is not supported"),
         (b"\x89PNG\r\n\x1a\nnothing more", "damaged"),
         (b"\xff\xd8\xff", "damaged"),
         (b"RIFF\0\0\0\0WEBPVP8 ", "damaged"),
@@ -290,6 +294,70 @@ def test_what_is_not_an_image_is_refused(content: bytes, reason: str, tmp_path: 
     assert str(caught.value).startswith(f"'{path}' cannot be read: ")
     with pytest.raises(ImageError, match=f"^The image cannot be read: .*{reason}"):
         decode(content)
+
+
+def test_a_jpeg_that_lacks_only_its_end_is_whole() -> None:
+    for options in ({}, {"progressive": True}, {"subsampling": 0, "quality": 30}):
+        whole = encoded(Image.fromarray(LARGE), "JPEG", **options)
+        for cut in (1, 2):
+            found = decode_picture(whole[:-cut])
+            np.testing.assert_array_equal(np.asarray(found.image), decode(whole))
+            assert found.mended
+            assert decode_picture(whole[:-cut], shorter_side=30).image.size == (80, 60)
+        assert not decode_picture(whole).mended
+        with pytest.raises(ImageError, match="truncated"):
+            decode(whole[:-20])
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 40])
+def test_a_jpeg_with_restart_markers_is_whole_or_refused(blocks: int) -> None:
+    whole = encoded(PHOTO, "JPEG", restart_marker_blocks=blocks, quality=90)
+    np.testing.assert_array_equal(decode(whole[:-2]), decode(whole))
+    for cut in range(3, 60):
+        try:
+            found = decode(whole[:-cut])
+        except ImageError:
+            continue
+        np.testing.assert_array_equal(found, decode(whole))
+
+
+def test_a_progressive_jpeg_without_its_last_scans_is_refused() -> None:
+    whole = encoded(Image.fromarray(LARGE), "JPEG", progressive=True)
+    with pytest.raises(ImageError, match="truncated"):
+        decode(whole[: whole.rindex(b"\xff\xda")])
+
+
+def test_a_kind_that_is_not_supported_is_not_called_damaged() -> None:
+    data = tiff(np.zeros((4, 4, 5), np.uint8), 8, 1, samples=5)
+    with pytest.raises(ImageError, match=r"of a kind that is not supported \(.*Export it as JPEG"):
+        decode(data)
+
+
+def test_want_of_memory_is_no_fault_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_: object) -> None:
+        raise MemoryError
+
+    data = encoded(PHOTO, "PNG")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(MemoryError):
+        decode(data)
+
+
+def test_an_open_file_is_read_within_the_limit() -> None:
+    data = encoded(PHOTO, "PNG")
+    np.testing.assert_array_equal(decode(io.BytesIO(data)), RGB)
+    with pytest.raises(ImageError, match=r"gives str, not bytes. Open it in binary mode"):
+        decode(io.StringIO("text"))  # type: ignore[arg-type]
+
+
+def test_a_path_that_is_no_file_is_refused_unopened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "queue.jpg")
+    with pytest.raises(ImageError, match=r"queue\.jpg' cannot be read: it is a named pipe, not"):
+        decode(tmp_path / "queue.jpg")
+    with pytest.raises(ImageError, match="it is a device, not a file"):
+        decode("/dev/zero")
+    with pytest.raises(ImageError, match="Is a directory"):
+        decode(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.95])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from pyflux_transfer.engines import files
 from pyflux_transfer.errors import InputError, WeightsError
@@ -48,6 +49,41 @@ def test_halves_become_float32_and_counters_are_left_out(tmp_path: Path) -> None
     assert read["a.weight"].dtype == np.float32
 
 
+@pytest.mark.parametrize("kind", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_narrow_kinds_of_numbers_are_widened(tmp_path: Path, kind: str) -> None:
+    bits = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn)
+    finite = torch.nan_to_num(bits.float()).to(getattr(torch, kind))
+    finite = torch.nan_to_num(finite.float(), posinf=0.0, neginf=0.0).to(getattr(torch, kind))
+    save_torch(
+        {"a.weight": finite.reshape(16, 16), "b": torch.ones(2)}, tmp_path / "narrow.safetensors"
+    )
+    read = files.read(tmp_path / "narrow.safetensors")
+    np.testing.assert_array_equal(read["a.weight"], finite.float().reshape(16, 16).numpy())
+    np.testing.assert_array_equal(read["b"], [1, 1])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_values_that_are_no_numbers_are_refused(
+    tmp_path: Path, state: State, suffix: str, value: float
+) -> None:
+    state["conv2.weight"][1, 2] = value
+    path = tmp_path / f"bad{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(as_torch(state), path)
+    with pytest.raises(WeightsError, match=r"'conv2\.weight' holds NaN or infinite"):
+        files.read(path)
+
+
+def test_an_old_torch_reads_no_pickled_file_but_published_ones(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(as_torch(state), tmp_path / "tiny.pth")
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    with pytest.raises(WeightsError, match=r"2\.9\.1.*pip install 'torch>=2\.10'.*safetensors"):
+        files.read(tmp_path / "tiny.pth")
+    assert_same(files.read(tmp_path / "tiny.pth", published=True), state)
+
+
 def test_a_missing_file_and_another_kind_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"No such file: .*none\.pth"):
         files.read(tmp_path / "none.pth")
@@ -84,8 +120,15 @@ def test_pickled_code_is_refused_and_not_run(
     assert not Path("ran").exists()
 
 
+@pytest.mark.parametrize("place", ["state_dict", "model_state_dict", "model"])
+def test_a_checkpoint_gives_the_tensors_it_holds(tmp_path: Path, state: State, place: str) -> None:
+    wrapped = {f"module.{name}": value for name, value in as_torch(state).items()}
+    torch.save({"epoch": 3, place: wrapped, "optimizer": {}}, tmp_path / "run.pth.tar")
+    assert_same(files.read(tmp_path / "run.pth.tar"), state)
+
+
 def test_what_is_no_tensor_is_named(tmp_path: Path, state: State) -> None:
-    torch.save({"epoch": 3, "state_dict": as_torch(state)}, tmp_path / "run.pth")
+    torch.save({"epoch": 3, "ema": as_torch(state)}, tmp_path / "run.pth")
     with pytest.raises(WeightsError, match=r"'epoch' is a int.*state_dict\(\) alone"):
         files.read(tmp_path / "run.pth")
     torch.save(torch.ones(2), tmp_path / "one.pth")

@@ -14,7 +14,7 @@ from pyflux_transfer.data.dataset import Dataset, Sample
 from pyflux_transfer.data.preprocess import load
 from pyflux_transfer.errors import StorageError
 from pyflux_transfer.networks.tensors import Array
-from pyflux_transfer.training import shelves, store
+from pyflux_transfer.training import features, shelves, store
 from pyflux_transfer.training.callbacks import Timer
 from pyflux_transfer.training.features import Cache, Features, Item, extract, fingerprint, trunk_key
 from tests.engines import fake
@@ -135,6 +135,12 @@ def test_an_interrupted_run_keeps_what_it_has_computed(items: list[Item], tmp_pa
     second = network()
     get(second, items, cache)
     assert second.embedded.total() == len(items) - 8
+
+
+def test_another_way_of_decoding_makes_features_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = trunk_key(network("stage2"), PLAIN)
+    monkeypatch.setattr(features, "REVISION", features.REVISION + 1)
+    assert trunk_key(network("stage2"), PLAIN) != before
 
 
 def test_the_key_tells_apart_all_that_decides_the_output() -> None:

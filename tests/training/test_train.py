@@ -177,7 +177,7 @@ def test_duplicates_across_the_border_and_skipped_files_are_told(tmp_path: Path)
     folder = photos.write(tmp_path / "photos", {"blue": 8, "green": 8, "red": 8})
     for i in range(2):
         shutil.copy(folder / "red" / "000.png", folder / "red" / f"copy{i}.png")
-    (folder / "red" / "notes.txt").write_text("no image")
+    (folder / "red" / "notes.jpg").write_text("no image")
     whole = scan(folder).train
     twins = [s for s in whole.samples if s.path.name in ("000.png", "copy0.png", "copy1.png")]
     twins = [s for s in twins if s.path.parent.name == "red"]
@@ -187,7 +187,7 @@ def test_duplicates_across_the_border_and_skipped_files_are_told(tmp_path: Path)
     run = train(job(replace(one_part, samples=one_part.samples[3:]), other), notes)
     assert len(run.duplicates) == 1
     assert "1 images stand in both training and validation" in notes.lines[0]
-    assert [item.path.name for item in run.skipped] == ["notes.txt"]
+    assert [item.path.name for item in run.skipped] == ["notes.jpg"]
 
 
 def test_groups_across_the_border_are_told(parts: Parts) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pyflux_transfer.engines.process import claim
 from pyflux_transfer.errors import EngineError, InputError, PyFluxTransferError, TrainingError
 from pyflux_transfer.installation import environment
 
@@ -64,6 +65,7 @@ def _translated(error: Any) -> PyFluxTransferError:
 
 def _started() -> Any:
     global _package, _thread
+    claim(__name__)
     if _package is None:
         _package = _start()
         _thread = threading.get_ident()

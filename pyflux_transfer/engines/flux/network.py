@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from pyflux_transfer.engines.base import (
     tail_stages,
 )
 from pyflux_transfer.engines.flux.julia import call
+from pyflux_transfer.engines.process import rebuilt
 from pyflux_transfer.errors import EngineError, InputError, WeightsError
 from pyflux_transfer.installation import environment
 from pyflux_transfer.networks.catalog import Architecture
@@ -206,6 +208,11 @@ class FluxNetwork:
             )
         arrays = [np.ascontiguousarray(state[name], np.float32).T for name in wanted]
         call("load_memory", self._number, int(state["step"]), list(wanted), arrays)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return what rebuilds the network elsewhere."""
+        plan = replace(self._plan, seed=None)
+        return rebuilt, (__name__, plan, self.state(), self.cut)
 
     def synchronize(self) -> None:
         """Wait until the device has done all that was asked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ from pyflux_transfer.engines.base import (
     check_labels,
     tail_stages,
 )
+from pyflux_transfer.engines.process import claim, rebuilt
 from pyflux_transfer.engines.torch.allocator import keep_memory
 from pyflux_transfer.engines.torch.convolution import has_bf16
 from pyflux_transfer.engines.torch.fast import FastRunner, agrees
@@ -173,6 +175,7 @@ class TorchNetwork:
         check_labels(y, len(x), self._plan.classes)
         if weights is not None:
             _check_weights(weights, self._plan.classes)
+        claim(__name__)
         optimizer = self._training
         optimizer.check_rates(rates)
         loss = self._loss(self._tensor(x), y, weights)
@@ -221,6 +224,11 @@ class TorchNetwork:
         """Replace it; raise InputError unless it comes from the same optimizer and cut."""
         self._training.load(state)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return what rebuilds the network elsewhere."""
+        plan = replace(self._plan, seed=None)
+        return rebuilt, (__name__, plan, self.state(), self.cut)
+
     def synchronize(self) -> None:
         """Wait until the device has done all that was asked."""
         if self._device.type == "cuda":
@@ -267,6 +275,7 @@ class TorchNetwork:
     def _evaluate(self, x: Array, start: int, stop: int) -> Array:
         if start == stop:
             return x
+        claim(__name__)
         result = self._evaluation.run(self._blocks[start:stop], self._tensor(x))
         return np.asarray(result.cpu().numpy(), np.float32)
 

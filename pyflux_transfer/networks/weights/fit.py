@@ -4,25 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pyflux_transfer.errors import WeightsError
 from pyflux_transfer.networks.start import start
 from pyflux_transfer.networks.tensors import State, check_state
 from pyflux_transfer.networks.units import Unit, tensors
 
+# What wrappers put before every name: DataParallel, torch.compile, Lightning, detectors.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.", "network.", "encoder.")
 
-def fitted(state: State, full: Sequence[Unit], units: Sequence[Unit], seed: int = 0) -> State:
-    """Return weights for all of `units`, given those of the architecture's `full` units.
 
-    What both share must be there, complete and of the right shape. The classifier's tensors are
-    left out where `units` have another head, which begins at random with `seed`. Raises
-    WeightsError with the tensor that does not fit.
+def unwrapped(state: State) -> State:
+    """Return tensors without the prefixes that all of their names share."""
+    while prefix := next((p for p in _PREFIXES if _shared(state, p)), ""):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _shared(state: State, prefix: str) -> bool:
+    return bool(state) and all(name.startswith(prefix) for name in state)
+
+
+def fitted(state: State, units: Sequence[Unit], seed: int = 0) -> tuple[State, bool]:
+    """Return weights for all of `units`, and whether their head begins at random.
+
+    It does where the given weights have none, or another: for other classes than the units'. Raises
+    WeightsError where what comes before the head does not fit.
     """
-    given = {name: value.shape for name, value in state.items()}
-    if tuple(units) == tuple(full) or given == tensors(units):
+    try:
         check_state(state, units)
-        return state
-    shared = [unit for unit in units if unit in full]
-    roots = {unit.name.split(".")[0] for unit in full if unit.stage == "head" and unit.layers}
-    replaced = {name for name in state if name.split(".")[0] in roots} - set(tensors(shared))
-    kept = {name: value for name, value in state.items() if name not in replaced}
-    check_state(kept, shared)
-    return {**kept, **start([unit for unit in units if unit not in full], seed)}
+    except WeightsError:
+        head = [unit for unit in units if unit.stage == "head"]
+        body = [unit for unit in units if unit.stage != "head"]
+        names = set(tensors(body))
+        kept = {name: v for name, v in state.items() if name in names or not _of_head(name, head)}
+        check_state(kept, body)
+        return {**kept, **start(head, seed)}, True
+    return state, False
+
+
+def _of_head(name: str, head: Sequence[Unit]) -> bool:
+    roots = {unit.name.split(".")[0] for unit in head if unit.layers}
+    return name.split(".")[0] in roots | {"head", "fc", "classifier"}

