@@ -133,4 +133,7 @@ def _kind(path: Path, entry: os.DirEntry[str], found: Walk) -> int:
 
 
 def _within(path: str, folder: str) -> bool:
-    return os.path.commonpath([path, folder]) == folder
+    try:
+        return os.path.commonpath([path, folder]) == folder
+    except ValueError:  # on another drive
+        return False
