@@ -24,6 +24,7 @@ from pyflux_transfer.insight.metrics import evaluate
 
 RECIPES: dict[str, Callable[[Path, Path, int], recipes.Probabilities]] = {
     "ours": recipes.ours,
+    "head": recipes.head,
     "regression": recipes.regression,
     "tutorial": recipes.tutorial,
     "keras": recipes.keras,

@@ -45,6 +45,13 @@ def ours(train: Path, test: Path, seed: int) -> Probabilities:
     return answers(model, test)
 
 
+def head(train: Path, test: Path, seed: int) -> Probabilities:
+    """The solved head alone."""
+    model = headed(train, seed)
+    model.fit(train, quality="head", seed=seed, cache=False)
+    return answers(model, test)
+
+
 def regression(train: Path, test: Path, seed: int) -> Probabilities:
     """scikit-learn's LogisticRegressionCV on the same features, standardised, five folds."""
     from sklearn.linear_model import LogisticRegressionCV
