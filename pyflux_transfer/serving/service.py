@@ -18,7 +18,7 @@ from pyflux_transfer.data.preprocess import load_pixels
 from pyflux_transfer.errors import ImageError, InputError
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import Prediction, rank
-from pyflux_transfer.serving.body import Buffer, Upload, content_kind, receive_body, unpack
+from pyflux_transfer.serving.body import Buffer, content_kind, receive_body, unpack
 from pyflux_transfer.serving.deployment import Lease, Plan
 from pyflux_transfer.serving.devices import environments, max_batch
 from pyflux_transfer.serving.keys import Keys
@@ -27,6 +27,7 @@ from pyflux_transfer.serving.pool import Pool
 from pyflux_transfer.serving.problems import Problem
 from pyflux_transfer.serving.process import Command, Times
 from pyflux_transfer.serving.settings import Settings
+from pyflux_transfer.serving.uploads import Upload
 from pyflux_transfer.serving.watch import watch
 
 log = logging.getLogger(__name__)
