@@ -1,4 +1,4 @@
-"""The multipart form of a request: the parts that are files, as browsers and libraries send them."""
+"""The multipart form of a request: its parts that are files, as browsers and libraries send."""
 
 from __future__ import annotations
 

@@ -27,8 +27,9 @@ from pyflux_transfer.data.preprocess import normalise
 from pyflux_transfer.engines.torch.allocator import keep_memory
 from pyflux_transfer.errors import EngineError, PyFluxTransferError
 from pyflux_transfer.networks.tensors import Array
-from pyflux_transfer.serving.model import Model, find_loader
+from pyflux_transfer.serving.model import find_loader
 from pyflux_transfer.serving.ring import Layout, Ring
+from pyflux_transfer.serving.soundness import warm_up
 
 # An engine that fails this often in a row is taken for broken; a new process starts clean.
 MAX_FAILURES = 3
@@ -159,16 +160,6 @@ def serve(found: Iterable[list[Job]], answer: Callable[[list[Job]], None], lanes
                 done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
                 for each in done:
                     each.result()
-
-
-def warm_up(model: Model, size: int) -> float:
-    """Compute one image, then a full batch twice; return the seconds of the last."""
-    side = model.description.preprocessing.crop
-    for count in (1, size):
-        model.predict(np.zeros((count, 3, side, side), np.float32))
-    started = time.monotonic()
-    model.predict(np.zeros((size, 3, side, side), np.float32))
-    return time.monotonic() - started
 
 
 class PipeInbox:
