@@ -41,7 +41,8 @@ _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False)
 def create_app(settings: Settings) -> FastAPI:
     """Make the ASGI application; its lifespan starts and ends the workers.
 
-    `app.state.reload()` loads the bundle and the API keys again. Raises InputError when the API
+    `app.state.reload()` loads the bundle and the API keys again; `app.state.failure()` says why the
+    bundle can never be served, when that is so. Raises InputError when the API
     key file cannot be used.
     """
     service = Service(settings)
@@ -55,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.service = service
     app.state.reload = service.reload
+    app.state.failure = lambda: service.failure
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -118,7 +120,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         description = service.pool.current.description
         if description is None:
             status = service.pool.status
-            raise Problem("no_worker", f"{status.state}: {status.reason}.", retry_after_s=1)
+            raise Problem(
+                "no_worker",
+                f"{status.state}: {status.reason}.",
+                retry_after_s=service.pool.current.wait_s,
+            )
         return JSONResponse(description.to_json())
 
     @app.get("/livez")

@@ -15,8 +15,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from pyflux_transfer.serving.flight import Times
 from pyflux_transfer.serving.model import Description
-from pyflux_transfer.serving.process import Times
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)

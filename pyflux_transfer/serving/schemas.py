@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-State = Literal["starting", "installing", "ready", "failed"]
+State = Literal["starting", "installing", "ready", "stalled", "failed"]
 
 
 class Label(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import sys
 import threading
@@ -19,6 +20,8 @@ from pyflux_transfer.serving import logs
 from pyflux_transfer.serving.app import create_app
 from pyflux_transfer.serving.problems import Problem
 from pyflux_transfer.serving.settings import Settings
+
+log = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES = 64 * 1024
 
@@ -88,11 +91,18 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; SIGTERM and SIGINT drain and then exit 0, SIGHUP calls `reload`."""
+    """uvicorn's server; SIGTERM and SIGINT drain and then exit 0, SIGHUP calls `reload`.
 
-    def __init__(self, config: uvicorn.Config, reload: Callable[[], None]) -> None:
+    It ends with `status` 1 when `failure` says why nothing can ever be served.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, reload: Callable[[], None], failure: Callable[[], str]
+    ) -> None:
         super().__init__(config)
+        self.status = 0
         self._reload = reload
+        self._failure = failure
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -100,28 +110,42 @@ class Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self.handle_exit) for number in _END}
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+        def hang_up(*_: object) -> None:
+            loop.call_soon_threadsafe(self._reload)
+
+        # Not the loop's own handler: the end of the loop would give the signal its deadly meaning.
+        signal.signal(signal.SIGHUP, hang_up)
+        before = {number: signal.signal(number, self.handle_exit) for number in _END}
         try:
             yield
         finally:
-            loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the server's own business, and whether there is still sense in it."""
+        if failure := self._failure():
+            log.error("ending: %s", failure)
+            self.status = 1
+            return True
+        return await super().on_tick(counter)
 
 
 _END = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status: 0 after a drain.
+    """Serve until SIGTERM or SIGINT; return the exit status: 0 after a drain, 1 where it cannot.
 
     Raises InputError for TLS or API key files that cannot be used, ServiceError where the system
     lacks what the workers need.
     """
     if sys.platform == "win32":
         raise ServiceError("The service needs a POSIX system. On Windows, use WSL or a container.")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to load again
     logs.configure(settings.log_format, settings.log_level)
     app = create_app(settings)
     protocol = type("Protocol", (GuardedProtocol,), {"header_s": settings.receive_s})
@@ -148,9 +172,9 @@ def run(settings: Settings) -> int:
         config.load()
     except OSError as error:  # ssl.SSLError is one, too
         raise InputError(f"The TLS files cannot be used: {error}.") from None
-    server = Server(config, app.state.reload)
+    server = Server(config, app.state.reload, app.state.failure)
     try:
         server.run()
     except SystemExit:  # uvicorn's way to say that it could not start; it has logged why
         return 1
-    return 0
+    return server.status

@@ -19,13 +19,15 @@ from pyflux_transfer.errors import ImageError, InputError
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import Prediction, rank
 from pyflux_transfer.serving.body import Buffer, content_kind, receive_body, unpack
-from pyflux_transfer.serving.deployment import Lease, Plan
+from pyflux_transfer.serving.deployment import Plan
 from pyflux_transfer.serving.devices import environments, max_batch
+from pyflux_transfer.serving.flight import Times
 from pyflux_transfer.serving.keys import Keys
+from pyflux_transfer.serving.lease import Lease
 from pyflux_transfer.serving.metrics import Metrics
 from pyflux_transfer.serving.pool import Pool
 from pyflux_transfer.serving.problems import Problem
-from pyflux_transfer.serving.process import Command, Times
+from pyflux_transfer.serving.process import Command
 from pyflux_transfer.serving.settings import Settings
 from pyflux_transfer.serving.uploads import Upload
 from pyflux_transfer.serving.watch import watch
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 
 # Bodies up to this size are unpacked in the event loop: that is quicker than a change of threads.
 SMALL_BYTES = 256 * 1024
+CLOSE_S = 2.0
 
 
 class Service:
@@ -68,8 +71,15 @@ class Service:
         finally:
             if watcher:
                 watcher.cancel()
-            await self.pool.close(self.settings.grace_s)
+            # The server has drained already: what is left here is what it gave up on.
+            await self.pool.close(min(CLOSE_S, self.settings.grace_s))
             self.threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def failure(self) -> str:
+        """Why the bundle can never be served; empty while it can."""
+        current = self._pool.current if self._pool else None
+        return current.reason if current and current.state == "failed" else ""
 
     def reload(self) -> None:
         """Read the key file and the bundle again; what cannot be read leaves the old in place."""

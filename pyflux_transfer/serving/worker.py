@@ -25,7 +25,7 @@ import numpy as np
 from pyflux_transfer.data.decode import Pixels
 from pyflux_transfer.data.preprocess import normalise
 from pyflux_transfer.engines.torch.allocator import keep_memory
-from pyflux_transfer.errors import EngineError, PyFluxTransferError
+from pyflux_transfer.errors import EngineError, InputError, PyFluxTransferError
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.serving.model import find_loader
 from pyflux_transfer.serving.ring import Layout, Ring
@@ -48,6 +48,7 @@ class Job:
     slot: int
     submitted: float
     deadline: float
+    alone: bool = False  # in no batch with others, and nothing else beside it
 
 
 class Inbox(Protocol):
@@ -68,11 +69,16 @@ def batches(
 
     A batch takes all that waits. It then waits for more only while images are `coming`, at most
     until `window_s` after its first job was submitted and never past a deadline. So a lone request
-    is not delayed, and a busy worker's queue needs no window at all.
+    is not delayed, and a busy worker's queue needs no window at all. A job that must be alone is a
+    batch.
     """
     ended = False
-    while not ended and (first := inbox.get()) is not None:
-        batch = [first]
+    kept: Job | None = None
+    while not ended and (first := kept or inbox.get()) is not None:
+        batch, kept = [first], None
+        if first.alone:
+            yield batch
+            continue
         closes = min(first.submitted + window_s, first.deadline)
         while len(batch) < size:
             wait_s = closes - clock() if coming() > 0 else 0.0
@@ -82,6 +88,9 @@ def batches(
                 break
             if job is None:
                 ended = True
+                break
+            if job.alone:
+                kept = job
                 break
             batch.append(job)
             closes = min(closes, job.deadline)
@@ -126,6 +135,7 @@ class Answerer:
         """Answer one batch; raise EngineError when every image failed several times in a row."""
         started = time.monotonic()
         live = [job.slot for job in batch if not self._ring.abandoned[job.slot]]
+        self._ring.started[live] = 1
         errors = compute(self._predict, self._ring, live) if live else {}
         message = {
             "event": "done",
@@ -151,6 +161,10 @@ def serve(found: Iterable[list[Job]], answer: Callable[[list[Job]], None], lanes
     with ThreadPoolExecutor(lanes, "lane") as threads:
         under_way: set[Future[None]] = set()
         for batch in found:
+            if batch[0].alone:
+                for each in wait(under_way).done:
+                    each.result()
+                under_way = set()
             if lanes == 1 or (len(batch) == 1 and all(each.done() for each in under_way)):
                 answer(batch)
                 continue
@@ -186,7 +200,7 @@ class PipeInbox:
                 raise queue.Empty
             for line in self._read():
                 message = json.loads(line)
-                times = message["submitted"], message["deadline"]
+                times = message["submitted"], message["deadline"], message.get("alone", False)
                 self._jobs.extend(Job(slot, *times) for slot in message["slots"])
         return self._jobs.popleft() if self._jobs else None
 
@@ -223,7 +237,8 @@ def main() -> None:
     except Exception as error:
         known = isinstance(error, PyFluxTransferError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
-        send({"event": "failed", "reason": reason})
+        # What was given cannot be used, now or later; all else may be the moment's.
+        send({"event": "failed", "reason": reason, "final": isinstance(error, InputError)})
         return
     _ignore_signals()  # Julia has put its own handlers
     description = model.description

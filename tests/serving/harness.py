@@ -130,6 +130,9 @@ class Service:
     def workers(self) -> list[psutil.Process]:
         return [p for p in self.ps.children() if p.status() != psutil.STATUS_ZOMBIE]
 
+    def zombies(self) -> list[psutil.Process]:
+        return [p for p in self.ps.children() if p.status() == psutil.STATUS_ZOMBIE]
+
     def kill_worker(self) -> None:
         self.workers()[0].kill()
 

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -147,42 +147,71 @@ def test_a_cancelled_request_frees_its_slots_when_the_worker_is_done(
     run(test)
 
 
-def test_death_before_during_and_after_submission(run: Callable[[Test], None]) -> None:
+def test_a_death_before_during_and_after_submission_loses_nothing(
+    run: Callable[[Test], None],
+) -> None:
     async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
         hold = Path(f"{pool.current.plan.command.path}.hold")
 
-        async def during(act: Callable[[], Awaitable[Any]]) -> str:
-            with pytest.raises(Problem) as caught:
-                await act()
-            return caught.value.code
-
-        async def killed_while_decoding() -> None:
+        async def killed_while_decoding() -> Array:
             with pool.admit(1) as lease:
                 pool.current.ready[0].kill("by the test")
                 await lease.fill(0, threads, lambda: picture(120))
-                await lease.submit(soon())
+                return (await lease.submit(soon()))[0]
 
-        async def killed_after_submission() -> None:
+        async def killed_after_submission() -> Array:
             with pool.admit(1) as lease:
                 await lease.fill(0, threads, lambda: picture(120))
                 hold.touch()  # or it might be quicker than the signal
                 answer = lease.submit(soon())
                 pool.current.ready[0].kill("by the test")
                 hold.unlink()
-                await answer
+                return (await answer)[0]
 
-        async def killed_before() -> None:
+        async def killed_before() -> Array:
             pool.current.ready[0].kill("by the test")
-            await send(pool, threads, 120)
+            return await send(pool, threads, 120)
 
-        cases = ((killed_while_decoding, "worker_lost"), (killed_after_submission, "worker_lost"))
-        for act, code in (*cases, (killed_before, "no_worker")):
-            assert await during(act) == code
-            await until(lambda: pool.current.ready)
+        for act in (killed_while_decoding, killed_after_submission, killed_before):
+            assert np.allclose(await act(), truth(120))
             assert pool.current.taken == 0
-            await send(pool, threads, 120)
         assert pool.current.ring is not None
         assert pool.current.ring.coming == 0
+
+    run(test)
+
+
+def test_a_request_given_up_while_no_worker_is_there_frees_its_places(
+    run: Callable[[Test], None],
+) -> None:
+    async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
+        pool.current.ready[0].kill("by the test")
+        with pool.admit(2) as lease:
+            for place in range(2):
+                await lease.fill(place, threads, lambda: picture(120))
+            waiting = lease.submit(soon())
+        assert waiting.cancelled()
+        assert pool.current.taken == 0
+
+    run(test)
+
+
+def test_a_reload_survives_an_exception_and_is_tried_again(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(pool: Pool, _: ThreadPoolExecutor) -> None:
+        def full() -> int:
+            raise OSError(24, "Too many open files")
+
+        old = pool.current
+        with monkeypatch.context() as patch:
+            patch.setattr("pyflux_transfer.serving.pool.AGAIN_S", 0.05)
+            patch.setattr("pyflux_transfer.serving.deployment.anonymous_memory", full)
+            pool.reload()
+            await until(lambda: "Too many open files" in pool.status.reason)
+            assert pool.status.state == "ready"
+        await until(lambda: pool.current is not old)
+        assert pool.status.reason == ""
 
     run(test)
 
