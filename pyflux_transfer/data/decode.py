@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
+from pyflux_transfer.data import apart, guard
 from pyflux_transfer.errors import ImageError
 
 Pixels = NDArray[np.uint8]
@@ -67,8 +68,13 @@ def decode_picture(
     max_pixels: int = MAX_PIXELS,
     background: Color = WHITE,
     shorter_side: int | None = None,
+    admit: guard.Admit | None = None,
 ) -> Picture:
-    """Decode as `decode` does, but leave the image Pillow's, which saves two copies."""
+    """Decode as `decode` does, but leave the image Pillow's, which saves two copies.
+
+    `admit` is told the bytes that decoding takes before it begins, and may refuse with an
+    ImageError. Without it, what takes many is decoded in a process that can be ended.
+    """
     try:
         if isinstance(source, np.ndarray):
             return _finish(_from_array(source, max_pixels), background)
@@ -78,7 +84,14 @@ def decode_picture(
         with _stream(source) as stream:
             image = _open(stream)
             check_pixels(image.size, max_pixels)
+            full = image.size
             drafted = shorter_side and image.draft(None, (2 * shorter_side, 2 * shorter_side))
+            need = guard.check(image, full, stream)
+            if admit:
+                admit(need)
+            elif need > guard.HEAVY_BYTES and apart.possible():
+                stream.seek(0)
+                return Picture(*apart.decode(stream.read(), max_pixels, background, shorter_side))
             return _finish(image, background, drafted[1][2:] if drafted else None)
     except ImageError as error:
         raise ImageError(f"{_subject(source)} cannot be read: {error}") from error.__cause__

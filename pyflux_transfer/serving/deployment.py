@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+from pyflux_transfer.data.memory import anonymous_memory
 from pyflux_transfer.serving.flight import Flight, Times
 from pyflux_transfer.serving.lease import Lease
 from pyflux_transfer.serving.model import Description
 from pyflux_transfer.serving.problems import Problem
 from pyflux_transfer.serving.process import Command, LoadError, WorkerDiedError, WorkerProcess
-from pyflux_transfer.serving.ring import Layout, Ring, anonymous_memory
+from pyflux_transfer.serving.ring import Layout, Ring
 
 log = logging.getLogger(__name__)
 

@@ -44,24 +44,21 @@ class Lease:
         self.deployment.give_back(self.slots)
 
     def fill(
-        self, place: int, threads: Executor, load: Callable[[], Pixels]
-    ) -> asyncio.Future[None]:
-        """Run `load` in a thread and put its image into the slot of this place.
+        self, place: int, threads: Executor, load: Callable[[Pixels], object]
+    ) -> asyncio.Future[object]:
+        """Run `load` in a thread, which fills the slot of this place with an image.
 
         The thread holds the slot for as long as it runs, whether or not somebody still waits.
         """
         loop, slot = asyncio.get_running_loop(), self.slots[place]
         target = self._ring.images[slot]
 
-        def work() -> None:
-            target[...] = load()
-
         def done(_: object) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self.deployment.release, [slot])
 
         self.deployment.hold([slot])
-        running = threads.submit(work)
+        running = threads.submit(load, target)
         running.add_done_callback(done)
         return asyncio.wrap_future(running)
 

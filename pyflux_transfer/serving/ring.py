@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,14 +18,6 @@ from pyflux_transfer.data.decode import Pixels
 from pyflux_transfer.networks.tensors import Array
 
 _PAGE = 4096
-
-
-def anonymous_memory() -> int:
-    """Return the descriptor of an empty memory file without a name."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("pyflux-transfer", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 @dataclass(frozen=True)

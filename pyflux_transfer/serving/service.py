@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from pyflux_transfer.data.decode import Pixels
-from pyflux_transfer.data.preprocess import load_pixels
+from pyflux_transfer.data.decoders import Decoders, Job
 from pyflux_transfer.errors import ImageError, InputError
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import Prediction, rank
@@ -47,6 +47,7 @@ class Service:
         self.keys = Keys(settings.api_keys, settings.api_key_file)
         self.metrics = Metrics()
         self.buffer = Buffer(settings.buffer_bytes)
+        self.decoders = Decoders(settings.decode_threads, settings.decode_s, settings.decode_bytes)
         self.threads = ThreadPoolExecutor(settings.decode_threads, "decode")
         self._pool: Pool | None = None
 
@@ -60,6 +61,7 @@ class Service:
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """Start the workers; at the end answer what was accepted and stop them."""
         self._pool = Pool(_plan(self.settings), self.metrics)
+        self.threads.submit(self.decoders.start)
         self.metrics.watch(lambda: self.pool.current.taken, lambda: len(self.pool.current.ready))
         watcher = (
             asyncio.create_task(watch(self.settings.bundle, self.pool.reload))
@@ -74,6 +76,7 @@ class Service:
             # The server has drained already: what is left here is what it gave up on.
             await self.pool.close(min(CLOSE_S, self.settings.grace_s))
             self.threads.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(self.decoders.close)
 
     @property
     def failure(self) -> str:
@@ -115,12 +118,15 @@ class Service:
         return rank(names, rows, lease.description.classes, top), lease
 
     async def _decode(self, uploads: Sequence[Upload], lease: Lease, deadline: float) -> None:
-        preprocessing = lease.description.preprocessing
+        job = Job.of(lease.description.preprocessing, self.settings.max_pixels)
 
-        def read(upload: Upload) -> Pixels:
+        def read(upload: Upload, into: Pixels) -> None:
             if isinstance(upload.data, ImageError):
                 raise upload.data
-            return load_pixels(upload.data, preprocessing, max_pixels=self.settings.max_pixels)
+            try:
+                self.decoders.decode(upload.data, job, into, deadline)
+            except ImageError as error:
+                raise ImageError(f"The image cannot be read: {error}") from None
 
         work = [
             lease.fill(place, self.threads, partial(read, upload))
@@ -132,7 +138,9 @@ class Service:
         faults = []
         for upload, each in zip(uploads, work, strict=True):
             error = each.exception() if each in done else None
-            if isinstance(error, ImageError):
+            if isinstance(error, TimeoutError):
+                late.add(each)
+            elif isinstance(error, ImageError):
                 faults.append({"name": upload.name, "reason": str(error)})
             elif error is not None:
                 raise error

@@ -43,7 +43,13 @@ class Settings(BaseSettings):
     threads: int = Field(
         0, ge=0, description="Threads of a worker; 0: its share of the processors."
     )
-    decode_threads: int = Field(CPUS, ge=1, description="Threads that decode images.")
+    decode_threads: int = Field(
+        CPUS, ge=1, le=256, description="Images decoded at a time, each in a process of its own."
+    )
+    decode_s: float = Field(10.0, gt=0, description="Time to decode an image.")
+    decode_bytes: int = Field(
+        2048 * MIB, ge=64 * MIB, description="Most memory that decoding large images takes."
+    )
     max_batch: int = Field(
         0, ge=0, le=1024, description="Images computed together at most; 0: 8, with a GPU 32."
     )

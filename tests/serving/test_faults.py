@@ -74,7 +74,7 @@ def descriptors(service: Service) -> int:
 
 @pytest.mark.slow
 def test_twenty_kills_under_load_lose_no_request_and_leak_nothing(start: Start) -> None:
-    service = start("--log-format", "json").wait()
+    service = start("--log-format", "json", "--decode-threads", "1").wait()
     service.predict(RED)
     before = descriptors(service)
     hold = service.hold()
