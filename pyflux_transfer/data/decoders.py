@@ -22,11 +22,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pyflux_transfer.data.decode import MAX_PIXELS, WHITE, Box, Color, Pixels
 from pyflux_transfer.data.memory import anonymous_memory
 from pyflux_transfer.errors import ImageError
 from pyflux_transfer.networks.preprocessing import Preprocessing
+
+Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
 
 log = logging.getLogger(__name__)
 
@@ -59,13 +62,13 @@ class DecoderDiedError(Exception):
 class Job:
     """How a photo is decoded: as `decode_picture` does, then cut as `preprocessing` says."""
 
-    max_pixels: int = MAX_PIXELS
-    background: Color = WHITE
+    max_pixels: int
+    background: tuple[int, int, int]
     shorter_side: int | None = None
     preprocessing: Preprocessing | None = None
 
     @classmethod
-    def of(cls, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Job:
+    def of(cls, preprocessing: Preprocessing, max_pixels: int) -> Job:
         """Return the job of evaluation: pixels (crop,crop,3)."""
         return cls(max_pixels, preprocessing.background, preprocessing.resize, preprocessing)
 
@@ -136,6 +139,8 @@ class Decoders:
         also for what takes too long or too much, and TimeoutError at the moment `until`.
         """
         for deaths in range(1, MAX_DEATHS + 1):
+            if time.monotonic() >= until:
+                raise TimeoutError
             with self._lend() as decoder:
                 try:
                     return decoder.decode(data, job, into, self, until)
