@@ -27,6 +27,7 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 # An id that a client sends goes into logs and headers, so it must be harmless there.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_ABSOLUTE = re.compile(r"https?://[^/]*(/.*)?", re.IGNORECASE | re.DOTALL)
 # What a sender still sends behind a refusal is read and dropped for so long: closing at once
 # would reset the connection, and most clients would then never see the answer.
 LINGER_S = 2.0
@@ -46,6 +47,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        method, scope = scope["method"], _as_routed(scope)
         exchange = Exchange(scope, receive, send)
         began = time.monotonic()
         self.metrics.in_flight.inc()
@@ -65,9 +67,11 @@ class RequestMiddleware:
             await exchange.refuse(Problem("no_worker", "The service is ending.", retry_after_s=1))
         finally:
             self.metrics.in_flight.dec()
-            self._note(scope, exchange, time.monotonic() - began)
+            self._note(method, scope, exchange, time.monotonic() - began)
 
-    def _note(self, scope: MutableMapping[str, Any], exchange: Exchange, seconds: float) -> None:
+    def _note(
+        self, method: str, scope: MutableMapping[str, Any], exchange: Exchange, seconds: float
+    ) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         route = path if path in self.routes else "other"
         self.metrics.requests.labels(route, str(exchange.status)).inc()
@@ -77,7 +81,7 @@ class RequestMiddleware:
         client = scope.get("client")
         fields = {
             "request_id": exchange.id,
-            "method": scope["method"],
+            "method": method,
             "path": path,
             "status": exchange.status,
             "ms": round(1000 * seconds, 1),
@@ -85,6 +89,23 @@ class RequestMiddleware:
             **scope["state"].get("log", {}),
         }
         ACCESS.info("request", extra={"fields": fields})
+
+
+def _as_routed(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return the request as the routes know it.
+
+    HEAD is answered as GET is, and the server leaves the body out; proxies may name the whole
+    address instead of the path.
+    """
+    changed = dict(scope)
+    if scope["method"] == "HEAD":
+        changed["method"] = "GET"
+    root = scope.get("root_path", "")
+    absolute = _ABSOLUTE.match(scope["path"].removeprefix(root))
+    if absolute:
+        changed["path"] = root + (absolute[1] or "/")
+        changed["raw_path"] = changed["path"].encode()
+    return changed
 
 
 class Exchange:

@@ -27,6 +27,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "client_gone": (499, "The client closed the connection before the answer."),
     "engine_error": (500, "Try again; if it stays, tell the service's operator the request id."),
     "internal": (500, "Tell the service's operator the request id."),
+    "overloaded": (503, "Try again after the seconds in Retry-After, with fewer connections."),
     "no_worker": (503, "Try again after the seconds in Retry-After; /readyz says more."),
     "worker_lost": (503, "Try again after the seconds in Retry-After."),
     "deadline": (504, "Try again later, with fewer images a request."),

@@ -64,8 +64,13 @@ class Settings(BaseSettings):
     buffer_bytes: int = Field(
         256 * MIB, ge=1, description="Most bytes of request bodies held at a time."
     )
+    max_connections: int = Field(
+        1000, ge=8, description="Most connections; the oldest idle one makes room for a new one."
+    )
     deadline_s: float = Field(30.0, gt=0, description="Time to answer a request once received.")
-    receive_s: float = Field(30.0, gt=0, description="Time to send the headers, and the body.")
+    receive_s: float = Field(
+        30.0, gt=0, description="Time to send the headers, the body, and to read the answer."
+    )
     keep_alive_s: int = Field(5, ge=1, description="How long an idle connection stays open.")
     grace_s: int = Field(30, ge=1, description="Time to answer what was accepted, at SIGTERM.")
     startup_s: float = Field(600.0, gt=0, description="Time to load the bundle and warm up.")
