@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import resource
 import signal
+import warnings
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +37,9 @@ def main(memory: int) -> None:
     """Decode what the parent sends until it closes the pipe."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the parent decides
+    # What libraries have to say about a stranger's photo is told to the stranger, not to the logs.
+    logging.disable()
+    warnings.simplefilter("ignore")
     with contextlib.suppress(ImportError):
         from PIL import AvifImagePlugin
 

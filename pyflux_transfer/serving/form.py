@@ -12,6 +12,7 @@ from pyflux_transfer.serving.problems import Problem
 from pyflux_transfer.serving.uploads import Upload, from_base64, too_many
 
 NAME_LENGTH = 255
+MAX_HEADER_BYTES = 16 * 1024  # of a part: it holds the file's name
 MAX_FIELDS = 256  # parts that are no files: tokens, comments
 # RFC 5987: filename*=UTF-8''na%C3%AFve.jpg
 _EXTENDED = re.compile(rb"filename\*\s*=\s*\"?([\w-]+)'[^']*'([^;\"\s]*)", re.IGNORECASE)
@@ -39,6 +40,7 @@ def unpack_form(content_type: str, body: bytes, most: int) -> list[Upload]:
                 "on_part_end": parts.end,
                 "on_end": parts.finish,
             },
+            max_header_size=MAX_HEADER_BYTES,
         )
         parser.write(_without_preamble(body, boundary))
     except FormParserError as error:

@@ -50,7 +50,7 @@ class Keys:
 
 def _read(file: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the API keys in {file}: {error}.") from None
     keys = [line for line in lines if line and not line.startswith("#")]

@@ -14,6 +14,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
+from pyflux_transfer.serving.headers import secure
 from pyflux_transfer.serving.logs import ACCESS
 from pyflux_transfer.serving.metrics import Metrics
 from pyflux_transfer.serving.problems import Problem
@@ -136,6 +137,7 @@ class Exchange:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self.id
+            secure(headers)
             if self._body_left:
                 headers["Connection"] = "close"
         elif self._body_left and not message.get("more_body", False):

@@ -55,6 +55,7 @@ class Command:
     window_s: float
     memory: int  # descriptor
     environment: Mapping[str, str] = field(default_factory=dict)
+    log: tuple[str, str] = ("plain", "info")  # form, level
 
     def line(self) -> bytes:
         """Return the configuration line."""
@@ -66,6 +67,7 @@ class Command:
             "max_batch": self.max_batch,
             "window_s": self.window_s,
             "memory": self.memory,
+            "log": self.log,
         }
         return json.dumps(row).encode() + b"\n"
 

@@ -204,5 +204,6 @@ def _plan(settings: Settings) -> Plan:
         max_batch=max_batch(settings),
         window_s=settings.window_ms / 1000,
         memory=-1,
+        log=(settings.log_format, settings.log_level),
     )
     return Plan(command, environments(settings), settings.deadline_s, settings.startup_s)

@@ -93,7 +93,14 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        return tuple(part for part in (p.strip() for p in value.split(",")) if part)
+        # A file that was edited on Windows may begin with a byte-order mark.
+        parts = (part.strip().strip("\ufeff") for part in value.split(","))
+        return tuple(part for part in parts if part)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _as_sent(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(origin.rstrip("/") for origin in origins)  # browsers send none
 
     @model_validator(mode="after")
     def _agree(self) -> Settings:
@@ -115,6 +122,10 @@ def settings(**given: Any) -> Settings:
 
     Raises InputError that names each wrong setting, its value's fault, and its variable.
     """
+    named = given.get("api_keys", os.environ.get("PYFLUX_API_KEYS"))
+    if isinstance(named, str) and not named.strip(", \ufeff"):
+        # Whoever sets it means to be protected: to serve everybody then would be a trap.
+        raise InputError("PYFLUX_API_KEYS names no key. Write the keys, or leave it out.")
     try:
         return Settings(**given)
     except ValidationError as error:

@@ -27,6 +27,7 @@ from pyflux_transfer.data.preprocess import normalise
 from pyflux_transfer.engines.torch.allocator import keep_memory
 from pyflux_transfer.errors import EngineError, InputError, PyFluxTransferError
 from pyflux_transfer.networks.tensors import Array
+from pyflux_transfer.serving import logs
 from pyflux_transfer.serving.model import find_loader
 from pyflux_transfer.serving.ring import Layout, Ring
 from pyflux_transfer.serving.soundness import warm_up
@@ -225,6 +226,7 @@ def main() -> None:
     keep_memory()
     inbox, send = _take_pipes()
     config = inbox.configuration()
+    logs.configure(*config["log"])
 
     def report(state: str) -> None:
         send({"event": "state", "state": state})

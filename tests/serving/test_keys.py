@@ -45,6 +45,12 @@ def test_the_file_is_read_again(tmp_path: Path) -> None:
     assert keys.admit({"x-api-key": "three"})
 
 
+def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
+    assert Keys((), file).admit({"x-api-key": "one"})
+
+
 def test_a_file_without_keys_does_not_open_the_service(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("one\n")
