@@ -13,8 +13,10 @@ import os
 import resource
 import signal
 import warnings
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +31,6 @@ FREE_BYTES = 64 << 20
 SLACK_BYTES = 160 << 20
 TOO_MUCH = "decoding it takes more memory than the {:,} bytes that its size asks for."
 PREFIX = "The image cannot be read: "
-_PAGE = resource.getpagesize()
-_STATM = Path("/proc/self/statm")
 
 
 def main(memory: int) -> None:
@@ -47,31 +47,36 @@ def main(memory: int) -> None:
     jobs = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb", 0)
     os.dup2(2, 1)
-    with os.fdopen(memory, "r+b", 0) as shared:
-        answers.write(b"{}\n")
-        while line := jobs.readline():
-            answer = _answer(json.loads(line), shared, jobs, answers)
-            answers.write(json.dumps(answer).encode() + b"\n")
+    limits = Limits()
+
+    def say(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message).encode() + b"\n")
+
+    def ask(need: int) -> None:
+        say({"need": need})
+        jobs.readline()
+
+    say({})
+    while line := jobs.readline():
+        say(_answer(json.loads(line), memory, limits, ask))
 
 
 def _answer(
-    job: dict[str, Any], shared: IO[bytes], jobs: IO[bytes], answers: IO[bytes]
+    order: dict[str, Any], memory: int, limits: Limits, ask: Callable[[int], None]
 ) -> dict[str, Any]:
     """Decode one photo, leave its pixels in the shared memory, and tell their shape."""
-    shared.seek(0)
-    data = _read(shared, job["bytes"])
-    how = job["preprocessing"] and Preprocessing.from_json(job["preprocessing"])
+    data = os.pread(memory, order["bytes"], 0)
+    job, how = _job(order["job"])
     need = 0
 
     def admit(asked: int) -> None:
         nonlocal need
         need = asked
         if need > FREE_BYTES:
-            answers.write(json.dumps({"need": need}).encode() + b"\n")
-            jobs.readline()
-        _limit_memory(max(need, FREE_BYTES) + SLACK_BYTES)
+            ask(need)
+        limits.memory(need)
 
-    _limit_time(job["seconds"])
+    limits.time(order["seconds"])
     try:
         picture = decode_picture(
             data,
@@ -90,45 +95,42 @@ def _answer(
         return {"error": str(error).removeprefix(PREFIX)}
     except MemoryError:
         return {"error": f"decoding it takes more memory than the {need:,} bytes its size asks."}
-    finally:
-        _limit_memory(None)
-    shared.seek(0)
-    _write(shared, pixels.reshape(-1).data)
+    view, place = pixels.reshape(-1).data, 0
+    while place < len(view):
+        place += os.pwrite(memory, view[place:], place)
     return {"shape": pixels.shape, "box": picture.box}
 
 
-def _read(file: IO[bytes], size: int) -> bytes:
-    data = bytearray(size)
-    view, done = memoryview(data), 0
-    while done < size:
-        done += file.readinto(view[done:])  # type: ignore[attr-defined]
-    return bytes(data)
+@lru_cache(maxsize=8)
+def _job(text: str) -> tuple[dict[str, Any], Preprocessing | None]:
+    """Read how photos are decoded, which is the same for most."""
+    row = json.loads(text)
+    return row, row["preprocessing"] and Preprocessing.from_json(row["preprocessing"])
 
 
-def _write(file: IO[bytes], view: memoryview) -> None:
-    done = 0
-    while done < len(view):
-        done += file.write(view[done:])
+class Limits:
+    """What the kernel lets this process use; changed only where it must be."""
 
+    def __init__(self) -> None:
+        self._base = 0
+        self._memory = 0
+        with contextlib.suppress(OSError):  # not Linux: the limit would need another base
+            self._base = int(Path("/proc/self/statm").read_bytes().split()[5])
+            self._base *= resource.getpagesize()
 
-def _limit_memory(more: int | None) -> None:
-    """Let this process grow by so many bytes and no further; None: without a limit."""
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    soft = hard
-    if more is not None:
-        try:
-            soft = int(_STATM.read_bytes().split()[5]) * _PAGE + more
-        except OSError:  # not Linux: the limit would need another base
-            return
-        if hard != resource.RLIM_INFINITY:
-            soft = min(soft, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    def memory(self, need: int) -> None:
+        """Let this process grow by `need` bytes, and some, and no further."""
+        wanted = self._base + max(need, FREE_BYTES) + SLACK_BYTES
+        if self._base and wanted != self._memory:
+            hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+            self._memory = wanted
 
-
-def _limit_time(seconds: float) -> None:
-    """End this process by itself where its parent is no longer there to do so."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    soft = int(used.ru_utime + used.ru_stime + 2 * seconds) + 1
-    if hard == resource.RLIM_INFINITY or soft < hard:
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+    def time(self, seconds: float) -> None:
+        """End this process by itself where its parent is no longer there to do so."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        soft = int(used.ru_utime + used.ru_stime + 2 * seconds) + 1
+        if hard == resource.RLIM_INFINITY or soft < hard:
+            resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))

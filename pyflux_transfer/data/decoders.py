@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,11 @@ class Job:
     background: tuple[int, int, int]
     shorter_side: int | None = None
     preprocessing: Preprocessing | None = None
+
+    @cached_property
+    def text(self) -> str:
+        """The job as JSON."""
+        return json.dumps(asdict(self))
 
     @classmethod
     def of(cls, preprocessing: Preprocessing, max_pixels: int) -> Job:
@@ -229,17 +235,10 @@ class _Decoder:
         if not self._greeted:
             self._receive(time.monotonic() + START_S, until)
             self._greeted = True
-        self._shared.seek(0)
-        view = memoryview(data)
-        while view:
-            view = view[self._shared.write(view) :]
-        how = job.preprocessing
-        row = {
-            **{name: getattr(job, name) for name in ("max_pixels", "background", "shorter_side")},
-            "preprocessing": how and asdict(how),
-            "bytes": len(data),
-            "seconds": pool.seconds,
-        }
+        view, place = memoryview(data), 0
+        while place < len(data):
+            place += os.pwrite(self._shared.fileno(), view[place:], place)
+        row = {"job": job.text, "bytes": len(data), "seconds": pool.seconds}
         self._send(json.dumps(row).encode())
         answer = self._receive(time.monotonic() + pool.seconds, until)
         if "need" not in answer:

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -118,7 +118,7 @@ class Service:
         return rank(names, rows, lease.description.classes, top), lease
 
     async def _decode(self, uploads: Sequence[Upload], lease: Lease, deadline: float) -> None:
-        job = Job.of(lease.description.preprocessing, self.settings.max_pixels)
+        job = _job(lease.description.preprocessing, self.settings.max_pixels)
 
         def read(upload: Upload, into: Pixels) -> None:
             if isinstance(upload.data, ImageError):
@@ -163,6 +163,10 @@ class Service:
             "compute_ms": round(1000 * times.compute_s, 1),
             "batch": times.batch,
         }
+
+
+# One object a model: what is sent of it to the decoding processes is made once.
+_job = lru_cache(maxsize=4)(Job.of)
 
 
 async def _answer(
