@@ -39,6 +39,7 @@ OWNERS = {
     "fastapi": ("serving.*",),
     "starlette": ("serving.*",),
     "uvicorn": ("serving.*",),
+    "opentelemetry": ("serving.tracing",),
     "httpx": ("serving.*",),
     "pydantic": ("serving.*",),
     "typer": ("cli.*",),

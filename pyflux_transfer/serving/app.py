@@ -62,6 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["X-Request-ID", "Retry-After"],
         )
     app.add_middleware(RequestMiddleware, metrics=service.metrics, routes=ROUTES)
+    if service.tracing:
+        app.add_middleware(service.tracing.around)
     _add_routes(app, service)
     return app
 

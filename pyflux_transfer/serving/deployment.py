@@ -10,13 +10,14 @@ import logging
 import math
 import os
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from pyflux_transfer.data.memory import anonymous_memory
+from pyflux_transfer.serving.fair import Turns
 from pyflux_transfer.serving.flight import Flight, Times
 from pyflux_transfer.serving.lease import Lease
 from pyflux_transfer.serving.model import Description
@@ -34,6 +35,8 @@ FRUITFUL_S = 60.0
 MAX_DEAD_STARTS = 3
 # Workers that may die while they compute an image, before it is taken for the cause.
 MAX_DEATHS = 2
+# Full batches that a worker is given ahead; what waits beyond them takes turns.
+AHEAD = 3
 
 
 class Observer(Protocol):
@@ -57,6 +60,7 @@ class Plan:
     environments: tuple[dict[str, str], ...]
     deadline_s: float
     startup_s: float
+    client_images: int = 0  # that a client may have unanswered; 0: as many as there are places
 
 
 class Deployment:
@@ -81,7 +85,8 @@ class Deployment:
         self._holds = [0] * slots
         self._image_s = 0.1  # seconds from image to image, a running mean, for Retry-After
         self._last_batch = 0.0
-        self._waiting: deque[tuple[Flight, list[int]]] = deque()  # for a worker
+        self._waiting: Turns[tuple[Flight, int]] = Turns()  # images for a worker
+        self._held: Counter[str] = Counter()  # images a client
         self._load_s = 0.0  # how long the last worker took to load
         self._began = self._due = time.monotonic()  # when loading began, when a worker is expected
         self._failed: set[int] = set()
@@ -92,11 +97,11 @@ class Deployment:
 
     # --- requests -------------------------------------------------------------------------------
 
-    def admit(self, count: int) -> Lease:
-        """Reserve slots for `count` images.
+    def admit(self, count: int, client: str = "") -> Lease:
+        """Reserve slots for `count` images of a client.
 
         While a worker is restarted, what can wait for it within its deadline is admitted. Raises
-        Problem at once: `no_worker`, `queue_full`.
+        Problem at once: `no_worker`, `queue_full`, `client_full`.
         """
         if not self.ready:
             wait_s = self.wait_s
@@ -106,20 +111,35 @@ class Deployment:
                     f"No worker is ready ({self.state}): {self.reason}.",
                     retry_after_s=wait_s,
                 )
+        most, held = self.plan.client_images, self._held[client]
+        if most and held + count > most:
+            raise Problem(
+                "client_full",
+                f"{held} images of yours are not answered yet, {count} more are too many: at most "
+                f"{most}.",
+                retry_after_s=self._seconds(held),
+            )
         if count > len(self.free):
-            seconds = self.taken * self._image_s
             raise Problem(
                 "queue_full",
                 f"{self.taken} of {len(self._holds)} places are taken, {count} are needed.",
-                retry_after_s=max(1, min(60, math.ceil(seconds))),
+                retry_after_s=self._seconds(self.taken),
             )
+        self._held[client] += count
         self._leases += 1
         self.unused.clear()
         # The slot freed last is taken first: its memory is still in the caches.
-        return Lease(self, [self.free.pop() for _ in range(count)])
+        return Lease(self, [self.free.pop() for _ in range(count)], client)
 
-    def give_back(self, slots: list[int]) -> None:
+    def _seconds(self, images: int) -> int:
+        """Return how long so many images take, as Retry-After tells it."""
+        return max(1, min(60, math.ceil(images * self._image_s)))
+
+    def give_back(self, slots: list[int], client: str) -> None:
         """End a request's lease."""
+        self._held[client] -= len(slots)
+        if not self._held[client]:
+            del self._held[client]
         self.release(slots)
         self._leases -= 1
         if not self._leases:
@@ -154,31 +174,43 @@ class Deployment:
             if not self._holds[slot]:
                 self.free.append(slot)
 
-    def submit(self, slots: list[int], deadline: float) -> Flight:
-        """Give decoded images to the least busy worker, or to the next that is ready."""
+    def submit(self, slots: list[int], deadline: float, client: str = "") -> Flight:
+        """Let decoded images be computed in their client's turn."""
         assert self.description
         if self._closing or self.state == "failed":
             raise self._lost(self.reason)
-        flight = Flight(slots, len(self.description.classes), deadline)
+        flight = Flight(slots, len(self.description.classes), deadline, client)
         self.hold(slots)
-        self._waiting.append((flight, slots))
+        self._wait(flight, slots)
         self._dispatch()
         return flight
 
     def forget(self, flight: Flight) -> None:
         """Drop what waits for a worker and is not wanted any more."""
-        for waiting in [each for each in self._waiting if each[0] is flight]:
-            self._waiting.remove(waiting)
-            self.release(waiting[1])
+        self.release([slot for _, slot in self._waiting.discard(flight)])
+
+    def _wait(self, flight: Flight, slots: Iterable[int]) -> None:
+        for slot in slots:
+            self._waiting.push(flight.client, flight, (flight, slot))
 
     def _dispatch(self) -> None:
+        """Give the least busy workers what they need to be busy, and no more."""
         assert self.ring
+        most = AHEAD * self.plan.command.max_batch
+        chosen: dict[tuple[WorkerProcess, Flight, bool], list[int]] = {}
+        given: Counter[WorkerProcess] = Counter()
         while self._waiting and self.ready:
-            flight, slots = self._waiting.popleft()
-            worker = min(self.ready, key=lambda worker: len(worker.in_work))
-            self.ring.started[slots] = 0
+            worker = min(self.ready, key=lambda each: len(each.in_work) + given[each])
+            if len(worker.in_work) + given[worker] >= most:
+                break
+            flight, slot = self._waiting.pop()
+            self.ring.started[slot] = 0
             # What a worker died of is computed apart: it may not take its neighbours with it.
-            worker.submit(slots, flight, alone=any(flight.deaths[slot] for slot in slots))
+            alone = flight.deaths[slot] > 0
+            chosen.setdefault((worker, flight, alone), []).append(slot)
+            given[worker] += 1
+        for (worker, flight, alone), slots in chosen.items():
+            worker.submit(slots, flight, alone)
 
     def _rescue(self, worker: WorkerProcess) -> None:
         """Let the next worker compute what a dead one had, but what has killed several."""
@@ -191,8 +223,9 @@ class Deployment:
             if hopeless or flight.answer.done():
                 flight.crash(self._lost(worker.end))
                 self.release(slots)
+                self.forget(flight)
             else:
-                self._waiting.append((flight, slots))
+                self._wait(flight, slots)
         worker.in_work.clear()
         if flights:
             self._dispatch()
@@ -287,6 +320,7 @@ class Deployment:
 
     def _on_batch(self, slots: list[int], times: Times) -> None:
         self.release(slots)
+        self._dispatch()
         self.observer.batch(times)
         if times.batch:
             # Batches may overlap: what counts is the time since the one before.
@@ -303,9 +337,9 @@ class Deployment:
             log.warning("%d requests were not answered in time", self._leases)
         self._closing = True
         while self._waiting:
-            flight, slots = self._waiting.popleft()
+            flight, slot = self._waiting.pop()
             flight.crash(self._lost("the service is ending"))
-            self.release(slots)
+            self.release([slot])
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)

@@ -28,12 +28,15 @@ class Flight:
     `deaths` counts, for each slot, the workers that died while they computed it.
     """
 
-    def __init__(self, slots: Sequence[int], classes: int, deadline: float) -> None:
+    def __init__(
+        self, slots: Sequence[int], classes: int, deadline: float, client: str = ""
+    ) -> None:
         self.places = {slot: place for place, slot in enumerate(slots)}
         self.deaths = dict.fromkeys(slots, 0)
         self.rows: Array = np.empty((len(self.places), classes), np.float32)
         self.submitted = time.monotonic()
         self.deadline = deadline
+        self.client = client
         self.answer: asyncio.Future[tuple[Array, Times]] = (
             asyncio.get_running_loop().create_future()
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
 
 from pyflux_transfer.data.decode import Pixels
 from pyflux_transfer.networks.tensors import Array
@@ -14,16 +14,20 @@ from pyflux_transfer.serving.flight import Flight, Times
 if TYPE_CHECKING:
     from pyflux_transfer.serving.deployment import Deployment
 
+# Runs a function with its arguments in some thread.
+Submit = Callable[..., "Future[Any]"]
+
 
 class Lease:
     """One request's slots, from admission to its answer; a context manager that gives them back."""
 
-    def __init__(self, deployment: Deployment, slots: list[int]) -> None:
+    def __init__(self, deployment: Deployment, slots: list[int], client: str = "") -> None:
         assert deployment.ring
         assert deployment.description
         self.deployment = deployment
         self.description = deployment.description
         self.slots = slots
+        self.client = client
         self._ring = deployment.ring
         self._flight: Flight | None = None
         deployment.hold(slots)
@@ -41,12 +45,12 @@ class Lease:
             self._ring.abandoned[self.slots] = 1
             self._flight.answer.cancel()
             self.deployment.forget(self._flight)
-        self.deployment.give_back(self.slots)
+        self.deployment.give_back(self.slots, self.client)
 
     def fill(
-        self, place: int, threads: Executor, load: Callable[[Pixels], object]
+        self, place: int, submit: Submit, load: Callable[[Pixels], object]
     ) -> asyncio.Future[object]:
-        """Run `load` in a thread, which fills the slot of this place with an image.
+        """Let `submit` run `load` in a thread, which fills the slot of this place with an image.
 
         The thread holds the slot for as long as it runs, whether or not somebody still waits.
         """
@@ -58,7 +62,7 @@ class Lease:
                 loop.call_soon_threadsafe(self.deployment.release, [slot])
 
         self.deployment.hold([slot])
-        running = threads.submit(load, target)
+        running = submit(load, target)
         running.add_done_callback(done)
         return asyncio.wrap_future(running)
 
@@ -66,7 +70,7 @@ class Lease:
         """Hand the images to a worker; the future holds probabilities (N,classes)."""
         # Counted out first: the worker must not wait for what it has just been given.
         self._expect(0)
-        self._flight = self.deployment.submit(self.slots, deadline)
+        self._flight = self.deployment.submit(self.slots, deadline, self.client)
         return self._flight.answer
 
     def _expect(self, coming: int) -> None:

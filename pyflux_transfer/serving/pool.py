@@ -52,9 +52,9 @@ class Pool:
             state, reason = "stalled", "no worker makes progress"
         return Status(state, reason, len(now.ready), len(self._plan.environments), now.restarts)
 
-    def admit(self, count: int) -> Lease:
+    def admit(self, count: int, client: str = "") -> Lease:
         """Reserve places for `count` images in the current deployment; see Deployment.admit."""
-        return self.current.admit(count)
+        return self.current.admit(count, client)
 
     def reload(self) -> None:
         """Load the bundle again beside the old one and change over when it is ready."""

@@ -24,6 +24,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid": (422, "See /docs for what the request must hold."),
     "bad_image": (422, "Leave these images out, or convert them to JPEG or PNG."),
     "queue_full": (429, "Try again after the seconds in Retry-After."),
+    "client_full": (429, "Wait for the answers, or try again after the seconds in Retry-After."),
     "client_gone": (499, "The client closed the connection before the answer."),
     "engine_error": (500, "Try again; if it stays, tell the service's operator the request id."),
     "internal": (500, "Tell the service's operator the request id."),

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import lru_cache, partial
 from typing import Any
@@ -21,6 +20,7 @@ from pyflux_transfer.predict import Prediction, rank
 from pyflux_transfer.serving.body import Buffer, content_kind, receive_body, unpack
 from pyflux_transfer.serving.deployment import Plan
 from pyflux_transfer.serving.devices import environments, max_batch
+from pyflux_transfer.serving.fair import FairThreads
 from pyflux_transfer.serving.flight import Times
 from pyflux_transfer.serving.keys import Keys
 from pyflux_transfer.serving.lease import Lease
@@ -29,6 +29,7 @@ from pyflux_transfer.serving.pool import Pool
 from pyflux_transfer.serving.problems import Problem
 from pyflux_transfer.serving.process import Command
 from pyflux_transfer.serving.settings import Settings
+from pyflux_transfer.serving.tracing import Tracing
 from pyflux_transfer.serving.uploads import Upload
 from pyflux_transfer.serving.watch import watch
 
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 # Bodies up to this size are unpacked in the event loop: that is quicker than a change of threads.
 SMALL_BYTES = 256 * 1024
 CLOSE_S = 2.0
+# A photo whose file is larger takes so long to decode that it must not take every place.
+LARGE_BYTES = 1024 * 1024
 
 
 class Service:
@@ -46,9 +49,12 @@ class Service:
         self.settings = settings
         self.keys = Keys(settings.api_keys, settings.api_key_file)
         self.metrics = Metrics()
+        self.tracing = Tracing() if settings.otel else None
         self.buffer = Buffer(settings.buffer_bytes)
-        self.decoders = Decoders(settings.decode_threads, settings.decode_s, settings.decode_bytes)
-        self.threads = ThreadPoolExecutor(settings.decode_threads, "decode")
+        # One more than is asked for: large photos leave it to the small ones.
+        count = settings.decode_threads + 1
+        self.decoders = Decoders(count, settings.decode_s, settings.decode_bytes)
+        self.threads = FairThreads(settings.decode_threads)
         self._pool: Pool | None = None
 
     @property
@@ -61,7 +67,7 @@ class Service:
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """Start the workers; at the end answer what was accepted and stop them."""
         self._pool = Pool(_plan(self.settings), self.metrics)
-        self.threads.submit(self.decoders.start)
+        self.threads.submit("", False, self.decoders.start)
         self.metrics.watch(lambda: self.pool.current.taken, lambda: len(self.pool.current.ready))
         watcher = (
             asyncio.create_task(watch(self.settings.bundle, self.pool.reload))
@@ -75,8 +81,10 @@ class Service:
                 watcher.cancel()
             # The server has drained already: what is left here is what it gave up on.
             await self.pool.close(min(CLOSE_S, self.settings.grace_s))
-            self.threads.shutdown(wait=False, cancel_futures=True)
+            self.threads.close()
             await asyncio.to_thread(self.decoders.close)
+            if self.tracing:
+                await asyncio.to_thread(self.tracing.close)
 
     @property
     def failure(self) -> str:
@@ -95,7 +103,7 @@ class Service:
 
     async def predict(self, request: Request, top: int) -> tuple[list[Prediction], Lease]:
         """Answer a request's images, or raise the Problem that stands in the way."""
-        limits = self.settings
+        limits, client = self.settings, self.keys.client(request)
         content_kind(request.headers)
         with self.buffer.share() as share:
             body = await receive_body(
@@ -105,7 +113,7 @@ class Service:
             work = partial(unpack, request.headers, body, limits.max_images)
             uploads = await asyncio.to_thread(work) if len(body) > SMALL_BYTES else work()
             names = [upload.name for upload in uploads]
-            with self.pool.admit(len(uploads)) as lease:
+            with self.pool.admit(len(uploads), client) as lease:
                 began = time.monotonic()
                 await self._decode(uploads, lease, deadline)
                 decode_s = time.monotonic() - began
@@ -114,6 +122,7 @@ class Service:
                 rows, times = await _answer(
                     request, lease.submit(deadline), deadline, limits.deadline_s
                 )
+        self.metrics.client(self.keys.label(request), len(names))
         self._observe(request, len(names), decode_s, times)
         return rank(names, rows, lease.description.classes, top), lease
 
@@ -128,10 +137,11 @@ class Service:
             except ImageError as error:
                 raise ImageError(f"The image cannot be read: {error}") from None
 
-        work = [
-            lease.fill(place, self.threads, partial(read, upload))
-            for place, upload in enumerate(uploads)
-        ]
+        work = []
+        for place, upload in enumerate(uploads):
+            large = not isinstance(upload.data, ImageError) and len(upload.data) > LARGE_BYTES
+            submit = partial(self.threads.submit, lease.client, large)
+            work.append(lease.fill(place, submit, partial(read, upload)))
         done, late = await asyncio.wait(work, timeout=deadline - time.monotonic())
         for each in late:
             each.cancel()
@@ -156,6 +166,8 @@ class Service:
     def _observe(self, request: Request, images: int, decode_s: float, times: Times) -> None:
         self.metrics.decode_seconds.observe(decode_s)
         self.metrics.queue_seconds.observe(times.queue_s)
+        if self.tracing:
+            self.tracing.note(images, decode_s, times)
         request.scope["state"]["log"] = {
             "images": images,
             "decode_ms": round(1000 * decode_s, 1),
@@ -210,4 +222,10 @@ def _plan(settings: Settings) -> Plan:
         memory=-1,
         log=(settings.log_format, settings.log_level),
     )
-    return Plan(command, environments(settings), settings.deadline_s, settings.startup_s)
+    return Plan(
+        command,
+        environments(settings),
+        settings.deadline_s,
+        settings.startup_s,
+        settings.client_images,
+    )

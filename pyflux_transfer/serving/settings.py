@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     max_pixels: int = Field(50_000_000, ge=1, description="Most pixels of an image.")
     max_images: int = Field(32, ge=1, description="Most images a request.")
     queue: int = Field(256, ge=1, le=65536, description="Most images accepted and unanswered.")
+    client_images: int = Field(
+        0, ge=0, description="Most images unanswered for one key, or address; 0: no such limit."
+    )
     buffer_bytes: int = Field(
         256 * MIB, ge=1, description="Most bytes of request bodies held at a time."
     )
@@ -86,6 +89,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="What is logged; `warning` leaves out the requests."
     )
+    otel: bool = Field(
+        False, description="Send OpenTelemetry traces, as the OTEL_ variables say; needs [otel]."
+    )
     loader: str = Field(BUNDLE_LOADER, description="Function that opens the bundle in the worker.")
 
     @field_validator("api_keys", "cors_origins", mode="before")
@@ -107,6 +113,11 @@ class Settings(BaseSettings):
         if self.queue < self.max_images:
             raise ValueError(
                 f"queue ({self.queue}) must not be less than max_images ({self.max_images})"
+            )
+        if 0 < self.client_images < self.max_images:
+            raise ValueError(
+                f"client_images ({self.client_images}) must not be less than max_images "
+                f"({self.max_images})"
             )
         if self.ssl_keyfile and not self.ssl_certfile:
             raise ValueError("ssl_keyfile needs ssl_certfile too")

@@ -75,7 +75,7 @@ def descriptors(service: Service) -> int:
 @pytest.mark.slow
 def test_twenty_kills_under_load_lose_no_request_and_leak_nothing(start: Start) -> None:
     service = start("--log-format", "json", "--decode-threads", "1").wait()
-    service.predict(RED)
+    service.predict(*[RED] * 16)  # starts all decoding processes
     before = descriptors(service)
     hold = service.hold()
     recovery = 0.0
@@ -334,6 +334,42 @@ def test_an_engine_error_is_the_image_s_own_and_a_broken_engine_is_replaced(star
     until(lambda: service.state()["workers"]["restarts"] == 1)
     service.wait()
     assert service.predict(RED).status_code == 200
+
+
+def test_one_client_s_limit_is_not_another_s(start: Start) -> None:
+    options = ("--client-images", "4", "--max-images", "4", "--queue", "12")
+    service = start(*options, PYFLUX_API_KEYS="one,two").wait()
+    hold = service.hold()
+
+    def ask(key: str) -> httpx.Response:
+        return service.client.post(
+            "/predict", json=base64_json(RED, RED), headers={"X-API-Key": key}
+        )
+
+    with ThreadPoolExecutor(3) as threads:
+        flying = [threads.submit(ask, "one") for _ in range(2)]
+        queued(service, 4)
+        refused = ask("one")
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "client_full"
+        other = threads.submit(ask, "two")
+        queued(service, 6)
+        hold.unlink()
+        assert [each.result().status_code for each in (*flying, other)] == [200] * 3
+    text = service.client.get("/metrics").text
+    assert 'pyflux_transfer_images_total{client="key 1"} 4.0' in text
+    assert 'pyflux_transfer_images_total{client="key 2"} 2.0' in text
+
+
+def test_a_small_request_does_not_wait_for_all_images_of_large_ones(start: Start) -> None:
+    options = ("--max-batch", "1", "--queue", "128", "--max-images", "32")
+    service = start(*options, bundle={"delay_s": 0.02}).wait()
+    with ThreadPoolExecutor(4) as threads:
+        large = [threads.submit(service.predict, *[RED] * 32) for _ in range(3)]
+        until(lambda: service.metric("pyflux_transfer_queue_depth") > 80)
+        assert service.predict(RED).status_code == 200
+        assert not any(each.done() for each in large)
+        assert [each.result().status_code for each in large] == [200] * 3
 
 
 def test_two_workers_share_the_load_and_one_s_death_is_not_the_other_s(start: Start) -> None:

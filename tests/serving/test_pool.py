@@ -80,7 +80,7 @@ def soon() -> float:
 
 async def send(pool: Pool, threads: ThreadPoolExecutor, *values: int) -> Array:
     with pool.admit(len(values)) as lease:
-        work = [lease.fill(i, threads, fill(v)) for i, v in enumerate(values)]
+        work = [lease.fill(i, threads.submit, fill(v)) for i, v in enumerate(values)]
         await asyncio.gather(*work)
         rows, _ = await lease.submit(soon())
         return rows
@@ -123,7 +123,7 @@ def test_a_thread_keeps_its_slot_when_the_request_is_gone(run: Callable[[Test], 
             target[...] = picture(120)
 
         with pool.admit(2) as lease:
-            decoding = lease.fill(0, threads, slow)
+            decoding = lease.fill(0, threads.submit, slow)
             await until(entered.is_set)
             decoding.cancel()
         assert pool.current.taken == 1
@@ -163,12 +163,12 @@ def test_a_death_before_during_and_after_submission_loses_nothing(
         async def killed_while_decoding() -> Array:
             with pool.admit(1) as lease:
                 pool.current.ready[0].kill("by the test")
-                await lease.fill(0, threads, fill(120))
+                await lease.fill(0, threads.submit, fill(120))
                 return (await lease.submit(soon()))[0]
 
         async def killed_after_submission() -> Array:
             with pool.admit(1) as lease:
-                await lease.fill(0, threads, fill(120))
+                await lease.fill(0, threads.submit, fill(120))
                 hold.touch()  # or it might be quicker than the signal
                 answer = lease.submit(soon())
                 pool.current.ready[0].kill("by the test")
@@ -195,7 +195,7 @@ def test_a_request_given_up_while_no_worker_is_there_frees_its_places(
         pool.current.ready[0].kill("by the test")
         with pool.admit(2) as lease:
             for place in range(2):
-                await lease.fill(place, threads, fill(120))
+                await lease.fill(place, threads.submit, fill(120))
             waiting = lease.submit(soon())
         assert waiting.cancelled()
         assert pool.current.taken == 0
