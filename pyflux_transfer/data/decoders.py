@@ -37,10 +37,12 @@ log = logging.getLogger(__name__)
 SECONDS = 10.0  # a photo
 BUDGET_BYTES = 2 << 30  # in decoding at a time, beyond what small photos take
 START_S = 60.0
+END_S = 1.0  # from the end of a pipe to the exit status
 # What a photo leaves behind in the shared memory is kept up to this size: its pages are reused.
 KEEP_BYTES = 16 << 20
-# Processes that may die of a photo, before it is taken for the cause.
-MAX_DEATHS = 2
+# Processes that may die of a photo, before it is taken for the cause; more where they were killed,
+# which a photo can hardly bring about: its process would run into its own limits before.
+MAX_DEATHS, MAX_KILLS = 2, 4
 
 # The path comes first: the current directory must not be searched unless this process does so too.
 _PROGRAM = (
@@ -56,7 +58,11 @@ _KEPT = {"MALLOC_TRIM_THRESHOLD_": str(48 << 20), "MALLOC_MMAP_THRESHOLD_": str(
 
 
 class DecoderDiedError(Exception):
-    """A decoding process ended under a photo."""
+    """A decoding process ended under a photo; `killed` from outside, as far as can be told."""
+
+    def __init__(self, how: str, killed: bool = False) -> None:
+        super().__init__(how)
+        self.killed = killed
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,8 @@ class Decoders:
         `into` is filled with the pixels where it is given. Raises ImageError with the reason alone,
         also for what takes too long or too much, and TimeoutError at the moment `until`.
         """
-        for deaths in range(1, MAX_DEATHS + 1):
+        deaths = kills = 0
+        while True:
             if time.monotonic() >= until:
                 raise TimeoutError
             with self._lend() as decoder:
@@ -154,9 +161,12 @@ class Decoders:
                     if self._closed:
                         raise TimeoutError from None
                     log.warning("a decoding process was lost: %s", error)
-                    if deaths == MAX_DEATHS:
-                        raise ImageError(f"decoding it ended a process twice ({error}).") from None
-        raise AssertionError
+                    kills += error.killed
+                    deaths += not error.killed
+                    if deaths == MAX_DEATHS or kills == MAX_KILLS:
+                        raise ImageError(
+                            f"decoding it ended {deaths + kills} processes, the last was {error}."
+                        ) from None
 
     @contextmanager
     def _lend(self) -> Iterator[_Decoder]:
@@ -265,7 +275,7 @@ class _Decoder:
         try:
             self._process.stdin.write(line + b"\n")
         except OSError:
-            raise DecoderDiedError(self._how()) from None
+            raise self._death() from None
 
     def _receive(self, limit: float, until: float) -> dict[str, Any]:
         """Return the next message; raise _TooSlow at `limit`, TimeoutError at `until`."""
@@ -276,16 +286,23 @@ class _Decoder:
                 raise _TooSlow if limit <= until else TimeoutError
             data = os.read(self._process.stdout.fileno(), 1 << 16)
             if not data:
-                raise DecoderDiedError(self._how())
+                raise self._death()
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
         message: dict[str, Any] = json.loads(line)
         return message
 
-    def _how(self) -> str:
-        self.kill()
-        code = self._process.wait()
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    def _death(self) -> DecoderDiedError:
+        self.alive = False
+        try:
+            code = self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self._process.wait()
+        if code >= 0:
+            return DecoderDiedError(f"ended with status {code}")
+        name = signal.Signals(-code).name
+        return DecoderDiedError(f"ended by {name}", killed=name == "SIGKILL")
 
     def kill(self) -> None:
         """End the process; it is not used again."""

@@ -83,16 +83,19 @@ def test_a_process_that_dies_is_replaced_and_the_photo_decoded_again() -> None:
         made.close()
 
 
-def test_a_photo_that_ends_two_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "most"), [(signal.SIGSEGV, 2), (signal.SIGKILL, 4)])
+def test_a_photo_that_ends_processes_is_refused(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, most: int
+) -> None:
     def die(process: decoders_module._Decoder, *_: object) -> None:
-        process._process.kill()
-        raise decoders_module.DecoderDiedError(process._how())
+        process._process.send_signal(number)
+        raise process._death()
 
     made = Decoders(1)
     try:
         with monkeypatch.context() as patch:
             patch.setattr(decoders_module._Decoder, "_decode", die)
-            with pytest.raises(ImageError, match=r"ended a process twice \(killed by SIGKILL\)"):
+            with pytest.raises(ImageError, match=f"ended {most} processes.*{number.name}"):
                 made.decode(photo("PNG"), JOB)
         assert made.decode(photo("PNG"), JOB)[0].shape == (32, 32, 3)
     finally:
