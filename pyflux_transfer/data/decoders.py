@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 SECONDS = 10.0  # a photo
 BUDGET_BYTES = 2 << 30  # in decoding at a time, beyond what small photos take
 START_S = 60.0
+AGAIN_S = 0.5
 END_S = 1.0  # from the end of a pipe to the exit status
 # What a photo leaves behind in the shared memory is kept up to this size: its pages are reused.
 KEEP_BYTES = 16 << 20
@@ -139,7 +140,7 @@ class Decoders:
 
     def start(self) -> None:
         """Start one process ahead of the first photo."""
-        with self._lend():
+        with self._lend(time.monotonic() + START_S):
             pass
 
     def decode(
@@ -154,7 +155,7 @@ class Decoders:
         while True:
             if time.monotonic() >= until:
                 raise TimeoutError
-            with self._lend() as decoder:
+            with self._lend(until) as decoder:
                 try:
                     return decoder.decode(data, job, into, self, until)
                 except DecoderDiedError as error:
@@ -169,12 +170,12 @@ class Decoders:
                         ) from None
 
     @contextmanager
-    def _lend(self) -> Iterator[_Decoder]:
+    def _lend(self, until: float) -> Iterator[_Decoder]:
         with self._places:
             with self._lock:
                 decoder = self._idle.pop() if self._idle else None
             if decoder is None or not decoder.alive:
-                decoder = _Decoder()
+                decoder = self._start(until)
             with self._lock:
                 self._busy.add(decoder)
             if self._closed:
@@ -189,12 +190,26 @@ class Decoders:
                     else:
                         decoder.end()
 
+    def _start(self, until: float) -> _Decoder:
+        """Start a process; wait while the machine has no descriptors or memory for it."""
+        while True:
+            try:
+                return _Decoder()
+            except OSError as error:
+                log.warning("a decoding process cannot be started: %s", error)
+                if self._closed or time.monotonic() + AGAIN_S > until:
+                    raise TimeoutError from None
+            time.sleep(AGAIN_S)
+
     def close(self) -> None:
         """End all processes at once, whatever they do; threads that wait for one get an error."""
         with self._lock:
             self._closed = True
-            for decoder in (*self._idle, *self._busy):
+            running = (*self._idle, *self._busy)
+            for decoder in running:
                 decoder.kill()
+            for decoder in running:
+                decoder.gone()
             while self._idle:
                 self._idle.pop().end()
 
@@ -309,10 +324,14 @@ class _Decoder:
         self.alive = False
         self._process.kill()
 
+    def gone(self) -> None:
+        """Wait for the end of a process that was killed."""
+        self._process.wait()
+
     def end(self) -> None:
         """Kill, wait for the end, and give everything back."""
         self.kill()
-        self._process.wait()
+        self.gone()
         for file in (self._process.stdin, self._process.stdout, self._shared):
             assert file
             file.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -40,11 +41,12 @@ def decoders() -> Iterator[Decoders]:
 
 
 def children() -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process().children()
-        if any("data.decoder" in word for word in child.cmdline())
-    ]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any("data.decoder" in word for word in child.cmdline()):
+                found.append(child)
+    return found
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -98,6 +100,25 @@ def test_a_photo_that_ends_processes_is_refused(
             with pytest.raises(ImageError, match=f"ended {most} processes.*{number.name}"):
                 made.decode(photo("PNG"), JOB)
         assert made.decode(photo("PNG"), JOB)[0].shape == (32, 32, 3)
+    finally:
+        made.close()
+
+
+def test_a_process_that_cannot_be_started_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [OSError(24, "Too many open files")] * 2
+    real = decoders_module.anonymous_memory
+    monkeypatch.setattr(decoders_module, "AGAIN_S", 0.01)
+
+    def scarce() -> int:
+        if left:
+            raise left.pop()
+        return real()
+
+    monkeypatch.setattr(decoders_module, "anonymous_memory", scarce)
+    made = Decoders(1)
+    try:
+        assert made.decode(photo("PNG"), JOB)[0].shape == (32, 32, 3)
+        assert not left
     finally:
         made.close()
 

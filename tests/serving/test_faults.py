@@ -519,9 +519,48 @@ def test_ctrl_c_while_loading_ends_soon(start: Start) -> None:
     assert not worker.is_running()
 
 
-def test_the_worker_ends_when_the_web_process_is_killed(start: Start) -> None:
+def test_the_grace_time_ends_whatever_is_being_decoded(start: Start) -> None:
+    service = start("--grace-s", "1", "--decode-threads", "1").wait()
+    service.predict(*[RED] * 8)
+    decoders = service.decoders()
+    for decoder in decoders:
+        decoder.suspend()
+    with ThreadPoolExecutor(1) as threads:
+        victim = threads.submit(service.predict, RED)
+        queued(service, 1)
+        service.terminate()
+        assert victim.result().status_code == 503
+        assert service.process.wait(8) == 0
+    assert not any(decoder.is_running() for decoder in decoders)
+
+
+def test_a_photo_whose_decoding_hangs_is_answered_and_its_process_replaced(start: Start) -> None:
+    service = start("--decode-s", "0.5", "--decode-threads", "1").wait()
+    service.predict(*[RED] * 8)
+    for decoder in service.decoders():
+        decoder.suspend()
+    answer = service.predict(RED)
+    assert answer.status_code == 422
+    assert "longer than 0.5 s" in answer.json()["error"]["message"]
+    for decoder in service.decoders():
+        decoder.resume()
+    assert service.predict(RED).status_code == 200
+
+
+def test_killed_decoding_processes_lose_no_request(start: Start) -> None:
     service = start().wait()
-    worker = service.workers()[0]
+    for _ in range(3):
+        assert service.predict(*[RED] * 8).status_code == 200
+        for decoder in service.decoders():
+            decoder.kill()
+
+
+def test_all_processes_end_when_the_web_process_is_killed(start: Start) -> None:
+    service = start().wait()
+    service.predict(RED)
+    children = [*service.workers(), *service.decoders()]
+    assert len(children) >= 2
     service.process.kill()
     service.process.wait()
-    until(lambda: not worker.is_running() or worker.status() == "zombie", 5)
+    for child in children:
+        until(lambda child=child: not child.is_running() or child.status() == "zombie", 5)
