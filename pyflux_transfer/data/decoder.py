@@ -56,9 +56,10 @@ def main(memory: int) -> None:
         say({"need": need})
         jobs.readline()
 
-    say({})
-    while line := jobs.readline():
-        say(_answer(json.loads(line), memory, limits, ask))
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone
+        say({})
+        while line := jobs.readline():
+            say(_answer(json.loads(line), memory, limits, ask))
 
 
 def _answer(

@@ -272,8 +272,11 @@ def _take_pipes() -> tuple[PipeInbox, Callable[[dict[str, Any]], None]]:
     os.dup2(2, 1)
 
     def send(message: dict[str, Any]) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(message) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # nobody is there any more, to answer or to tell
+            os._exit(1)
 
     threading.Thread(target=_end_with_parent, args=(jobs,), daemon=True).start()
     return PipeInbox(jobs), send
