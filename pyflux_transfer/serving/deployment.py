@@ -90,7 +90,7 @@ class Deployment:
         self._load_s = 0.0  # how long the last worker took to load
         self._began = self._due = time.monotonic()  # when loading began, when a worker is expected
         self._failed: set[int] = set()
-        self._closing = False
+        self._closing = self._retired = False
         self._keepers = [
             asyncio.create_task(self._keep(index)) for index in range(len(plan.environments))
         ]
@@ -117,6 +117,15 @@ class Deployment:
                 "client_full",
                 f"{held} images of yours are not answered yet, {count} more are too many: at most "
                 f"{most}.",
+                retry_after_s=self._seconds(held),
+            )
+        others = len(self._held) - (client in self._held)
+        share = len(self._holds) // (others + 1)
+        if others and held and held + count > share:
+            raise Problem(
+                "queue_full",
+                f"You hold {held} of {len(self._holds)} places, and {others} others want some: your "
+                f"share is {share}.",
                 retry_after_s=self._seconds(held),
             )
         if count > len(self.free):
@@ -177,13 +186,24 @@ class Deployment:
     def submit(self, slots: list[int], deadline: float, client: str = "") -> Flight:
         """Let decoded images be computed in their client's turn."""
         assert self.description
-        if self._closing or self.state == "failed":
+        if self._ended or self.state == "failed":
             raise self._lost(self.reason)
         flight = Flight(slots, len(self.description.classes), deadline, client)
         self.hold(slots)
         self._wait(flight, slots)
         self._dispatch()
         return flight
+
+    @property
+    def _ended(self) -> bool:
+        """Tell whether no worker will come any more: a new one would load the newer bundle."""
+        return self._closing or (self._retired and not self.ready)
+
+    def _fail_waiting(self) -> None:
+        while self._waiting:
+            flight, slot = self._waiting.pop()
+            flight.crash(self._lost(self.reason or "the service is ending"))
+            self.release([slot])
 
     def forget(self, flight: Flight) -> None:
         """Drop what waits for a worker and is not wanted any more."""
@@ -219,7 +239,7 @@ class Deployment:
             flights.setdefault(flight, []).append(slot)
             flight.deaths[slot] += int(self.ring.started[slot]) if self.ring else 0
         for flight, slots in flights.items():
-            hopeless = self._closing or max(flight.deaths.values()) >= MAX_DEATHS
+            hopeless = self._ended or max(flight.deaths.values()) >= MAX_DEATHS
             if hopeless or flight.answer.done():
                 flight.crash(self._lost(worker.end))
                 self.release(slots)
@@ -297,6 +317,8 @@ class Deployment:
         if not self.ready:
             self.state, self.reason = "starting", "the last worker was lost"
             self._due = time.monotonic() + self._load_s
+        if self._ended:
+            self._fail_waiting()
 
     def _share(self, description: Description) -> Ring:
         """Return the memory, laid out for the first worker's model."""
@@ -331,15 +353,15 @@ class Deployment:
 
     async def close(self, grace_s: float) -> None:
         """Wait until what was admitted is answered, at most `grace_s`; then end the workers."""
+        self._retired = True
+        if self._ended:
+            self._fail_waiting()
         try:
             await asyncio.wait_for(self.unused.wait(), grace_s)
         except asyncio.TimeoutError:
             log.warning("%d requests were not answered in time", self._leases)
         self._closing = True
-        while self._waiting:
-            flight, slot = self._waiting.pop()
-            flight.crash(self._lost("the service is ending"))
-            self.release([slot])
+        self._fail_waiting()
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)

@@ -113,6 +113,43 @@ def test_a_full_pool_refuses_and_counts_right(run: Callable[[Test], None]) -> No
     run(test)
 
 
+def test_places_are_shared_when_others_want_some(run: Callable[[Test], None]) -> None:
+    async def test(pool: Pool, _: ThreadPoolExecutor) -> None:
+        with (
+            pool.admit(5, "greedy"),
+            pool.admit(1, "other"),
+            pytest.raises(Problem, match="5 of 6 places, and 1 others"),
+        ):
+            pool.admit(1, "greedy")
+        with pool.admit(3, "greedy"), pool.admit(1, "other"), pool.admit(2, "other"):
+            assert pool.current.taken == 6
+        with pool.admit(3, "alone"), pool.admit(3, "alone"):
+            pass
+
+    run(test)
+
+
+def test_what_waits_in_a_deployment_that_is_replaced_is_told_so(
+    run: Callable[[Test], None],
+) -> None:
+    async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
+        with pool.admit(1) as lease, pool.admit(1) as late:
+            await lease.fill(0, threads.submit, fill(120))
+            pool.current.ready[0].kill("by the test")
+            waiting = lease.submit(soon())
+            closing = asyncio.create_task(pool.current.close(5))
+            with pytest.raises(Problem) as caught:
+                await waiting
+            assert caught.value.code == "worker_lost"
+            with pytest.raises(Problem):
+                late.submit(soon())
+        await closing
+        pool.current = type(pool.current)(pool._plan, Metrics())
+        await pool.current.settled.wait()
+
+    run(test)
+
+
 def test_a_thread_keeps_its_slot_when_the_request_is_gone(run: Callable[[Test], None]) -> None:
     async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
         gate, entered = threading.Event(), threading.Event()
