@@ -124,8 +124,8 @@ class Deployment:
         if others and held and held + count > share:
             raise Problem(
                 "queue_full",
-                f"You hold {held} of {len(self._holds)} places, and {others} others want some: your "
-                f"share is {share}.",
+                f"You hold {held} of {len(self._holds)} places, and {others} others want some: "
+                f"your share is {share}.",
                 retry_after_s=self._seconds(held),
             )
         if count > len(self.free):

@@ -40,6 +40,11 @@ def decoders() -> Iterator[Decoders]:
     made.close()
 
 
+def idle(made: Decoders) -> int:
+    """Return the process that the next photo goes to."""
+    return made._idle[-1]._process.pid
+
+
 def children() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children():
@@ -79,7 +84,7 @@ def test_a_process_that_dies_is_replaced_and_the_photo_decoded_again() -> None:
     made = Decoders(1)
     try:
         made.start()
-        children()[-1].kill()
+        os.kill(idle(made), signal.SIGKILL)
         assert made.decode(photo("PNG"), JOB)[0].shape == (32, 32, 3)
     finally:
         made.close()
@@ -128,7 +133,7 @@ def test_a_photo_that_takes_too_long_is_ended_and_the_next_one_is_decoded() -> N
     try:
         made.start()
         made.seconds = 0.2
-        os.kill(children()[-1].pid, signal.SIGSTOP)
+        os.kill(idle(made), signal.SIGSTOP)
         with pytest.raises(ImageError, match=r"longer than 0\.2 s"):
             made.decode(photo("PNG"), JOB)
         made.seconds = 10
@@ -147,7 +152,7 @@ def test_the_end_ends_what_is_under_way_and_leaves_nothing() -> None:
     before = len(children()), psutil.Process().num_fds()
     made = Decoders(1)
     made.start()
-    os.kill(children()[-1].pid, signal.SIGSTOP)
+    os.kill(idle(made), signal.SIGSTOP)
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(made.decode, photo("PNG"), JOB)
         time.sleep(0.1)
