@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pyflux_transfer.data import guard
+from pyflux_transfer.data.dataset import scan
 from pyflux_transfer.data.decode import decode
 from pyflux_transfer.errors import ImageError
 
@@ -85,6 +87,18 @@ def test_what_cameras_and_programs_write_is_let_through() -> None:
     stream = io.BytesIO()
     strip.save(stream, "PNG")
     assert decode(stream.getvalue()).shape == (2, 1500, 3)
+
+
+def test_one_poisonous_photo_of_a_folder_is_skipped_with_its_reason(tmp_path: Path) -> None:
+    for name, value in (("a", 10), ("b", 200)):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            Image.new("L", (20 + number, 20), value).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "a" / "bomb.jpg").write_bytes(jpeg(guard.MAX_SCANS))
+    found = scan(tmp_path, max_skipped=0.5).train
+    assert found.counts == {"a": 3, "b": 3}
+    assert [item.path.name for item in found.skipped] == ["bomb.jpg"]
+    assert "passes over its pixels" in found.skipped[0].reason
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16", "P"])
