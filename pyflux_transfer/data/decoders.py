@@ -110,7 +110,8 @@ class Budget:
             self._queue.append(ticket)
             try:
                 while self._queue[0] is not ticket or self.used + size > self.limit:
-                    if not self._turn.wait(max(0.0, until - time.monotonic())):
+                    left = min(until - time.monotonic(), threading.TIMEOUT_MAX)
+                    if not self._turn.wait(max(0.0, left)):
                         raise TimeoutError
                 self.used += size
             finally:

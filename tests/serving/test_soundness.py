@@ -13,7 +13,7 @@ from pyflux_transfer import bundle as bundles
 from pyflux_transfer.errors import BundleError
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.serving.model import Description, open_bundle
-from pyflux_transfer.serving.soundness import check_description, check_probabilities, warm_up
+from pyflux_transfer.serving.soundness import check_probabilities, warm_up
 from tests.serving import loaders
 from tests.serving.test_bundle import make_bundle
 
@@ -29,40 +29,9 @@ def test_a_sound_model_is_warmed_up() -> None:
     assert warm_up(fake(preprocessing=Preprocessing(resize=9, crop=8)), 2) >= 0
 
 
-@pytest.mark.parametrize(
-    ("how", "named"),
-    [
-        ({"std": (float("nan"),) * 3}, "preprocessing.std"),
-        ({"std": (0, 0, 0)}, "preprocessing.std"),
-        ({"mean": (0.1, 0.2)}, "preprocessing.mean"),
-        ({"mean": ("a", 0.2, 0.3)}, "preprocessing.mean"),
-        ({"background": ("a", 1, 2)}, "preprocessing.background"),
-        ({"background": (300, 1, 2)}, "preprocessing.background"),
-        ({"crop": 7.5}, "preprocessing.crop"),
-        ({"crop": 100_000, "resize": 100_000}, "preprocessing.crop"),
-        ({"crop": True}, "preprocessing.crop"),
-    ],
-)
-def test_preprocessing_that_no_photo_could_pass_is_refused(how: dict[str, Any], named: str) -> None:
-    with pytest.raises(BundleError, match=named):
-        check_description(replace(GOOD, preprocessing=replace(loaders.PLAIN, **how)))
-
-
-@pytest.mark.parametrize(
-    "classes",
-    [
-        (1, 2, 3),
-        (None, "a", "b"),
-        ("a", "a", "b"),
-        ("a", "", "b"),
-        ("a", "\ud800"),
-        ("x" * 2000,),
-        (),
-    ],
-)
-def test_class_names_that_are_no_texts_are_refused(classes: Any) -> None:
-    with pytest.raises(BundleError, match="classes"):
-        check_description(replace(GOOD, classes=classes))
+def test_images_too_large_to_queue_are_refused() -> None:
+    with pytest.raises(BundleError, match=r"preprocessing\.crop is 2049"):
+        warm_up(fake(preprocessing=Preprocessing(resize=2049, crop=2049)), 1)
 
 
 @pytest.mark.parametrize(
