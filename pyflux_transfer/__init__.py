@@ -3,6 +3,7 @@
 Importing this package starts no framework; `load` starts an engine.
 """
 
+from pyflux_transfer import _hangup  # noqa: F401
 from pyflux_transfer._version import __version__
 from pyflux_transfer.classifier import Classifier, load
 from pyflux_transfer.comparison import Candidate, compare

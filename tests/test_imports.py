@@ -18,7 +18,7 @@ MODULES = sorted(
 
 # A module may import those of earlier layers and of its own.
 LAYERS = (
-    ("errors", "_version"),
+    ("errors", "_version", "_hangup"),
     ("storage",),
     ("networks.*",),
     ("data.*", "installation.*"),
@@ -39,6 +39,7 @@ OWNERS = {
     "fastapi": ("serving.*",),
     "starlette": ("serving.*",),
     "uvicorn": ("serving.*",),
+    "opentelemetry": ("serving.tracing",),
     "httpx": ("serving.*",),
     "pydantic": ("serving.*",),
     "typer": ("cli.*",),

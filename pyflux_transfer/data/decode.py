@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyflux_transfer.data import tiff
+from pyflux_transfer.data import apart, guard, tiff
 from pyflux_transfer.data.color import to_srgb
 from pyflux_transfer.data.formats import FORMATS, HEADER_BYTES, Jpeg, kind_of, open_image
 from pyflux_transfer.data.levels import Pixels as Pixels
@@ -86,9 +86,14 @@ def decode_picture(
     max_pixels: int = MAX_PIXELS,
     background: Color = WHITE,
     shorter_side: int | None = None,
+    admit: guard.Admit | None = None,
 ) -> Picture:
-    """Decode as `decode` does, but leave the image Pillow's, which saves two copies."""
-    settings = _Settings(max_pixels, background, shorter_side)
+    """Decode as `decode` does, but leave the image Pillow's, which saves two copies.
+
+    `admit` is told the bytes that decoding takes before it begins, and may refuse with an
+    ImageError. Without it, what takes many is decoded in a process that can be ended.
+    """
+    settings = _Settings(max_pixels, background, shorter_side, admit)
     with _explained(source):
         if isinstance(source, np.ndarray):
             return _finish(_from_array(source, max_pixels), background)
@@ -103,6 +108,7 @@ class _Settings:
     max_pixels: int
     background: Color
     shorter_side: int | None
+    admit: guard.Admit | None
 
 
 @contextmanager
@@ -186,11 +192,18 @@ def _from_bytes(data: bytes, settings: _Settings) -> Picture:
 def _opened(kind: str, data: bytes, settings: _Settings) -> Picture:
     if stated := FORMATS[kind].size:
         check_pixels(stated(data), settings.max_pixels)
-    image = open_image(kind, io.BytesIO(data))
+    stream = io.BytesIO(data)
+    image = open_image(kind, stream)
     check_pixels(image.size, settings.max_pixels)
-    drafted = None
+    drafted, full = None, image.size
     if settings.shorter_side and isinstance(image, Jpeg):
         drafted = image.draft(None, (2 * settings.shorter_side,) * 2)
+    need = guard.check(image, full, stream)
+    if settings.admit:
+        settings.admit(need)
+    elif need > guard.HEAVY_BYTES and apart.possible():
+        limits = (settings.max_pixels, settings.background, settings.shorter_side)
+        return Picture(*apart.decode(data, *limits))
     return _finish(image, settings.background, drafted[1][2:] if drafted else None)
 
 

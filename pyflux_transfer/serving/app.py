@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from pyflux_transfer._version import __version__
 from pyflux_transfer.serving import schemas
+from pyflux_transfer.serving.headers import PAGE_POLICY
 from pyflux_transfer.serving.middleware import RequestMiddleware
 from pyflux_transfer.serving.problems import CODES, PROBLEMS, Problem
 from pyflux_transfer.serving.service import Service
@@ -22,15 +23,6 @@ from pyflux_transfer.serving.settings import Settings
 ROUTES = frozenset(
     {"/", "/predict", "/model", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json"}
 )
-PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-        "connect-src 'self'; img-src 'self' blob: data:; form-action 'none'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 # Declared for the OpenAPI page; the check itself takes either header.
@@ -41,7 +33,8 @@ _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False)
 def create_app(settings: Settings) -> FastAPI:
     """Make the ASGI application; its lifespan starts and ends the workers.
 
-    `app.state.reload()` loads the bundle and the API keys again. Raises InputError when the API
+    `app.state.reload()` loads the bundle and the API keys again; `app.state.failure()` says why the
+    bundle can never be served, when that is so. Raises InputError when the API
     key file cannot be used.
     """
     service = Service(settings)
@@ -50,11 +43,13 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description="Image classification with a trained bundle.",
         lifespan=service.running,
+        docs_url=None,
         redoc_url=None,
         responses={"default": {"model": schemas.ErrorBody, "description": "Anything else"}},
     )
     app.state.service = service
     app.state.reload = service.reload
+    app.state.failure = lambda: service.failure
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -63,16 +58,19 @@ def create_app(settings: Settings) -> FastAPI:
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
     app.add_middleware(RequestMiddleware, metrics=service.metrics, routes=ROUTES)
+    if service.tracing:
+        app.add_middleware(service.tracing.around)
     _add_routes(app, service)
     return app
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    page = files("pyflux_transfer.serving").joinpath("page.html").read_text("utf-8")
+    folder = files("pyflux_transfer.serving")
+    page, docs = (folder.joinpath(name).read_text("utf-8") for name in ("page.html", "docs.html"))
 
     async def key(request: Request) -> None:
         if not service.keys.admit(request.headers):
@@ -118,7 +116,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         description = service.pool.current.description
         if description is None:
             status = service.pool.status
-            raise Problem("no_worker", f"{status.state}: {status.reason}.", retry_after_s=1)
+            raise Problem(
+                "no_worker",
+                f"{status.state}: {status.reason}.",
+                retry_after_s=service.pool.current.wait_s,
+            )
         return JSONResponse(description.to_json())
 
     @app.get("/livez")
@@ -152,7 +154,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def index() -> Response:
-        return HTMLResponse(page, headers=PAGE_HEADERS)
+        return HTMLResponse(page, headers=PAGE_POLICY)
+
+    @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def description() -> Response:
+        return HTMLResponse(docs, headers=PAGE_POLICY)
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

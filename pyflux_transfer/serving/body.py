@@ -1,33 +1,18 @@
-"""From a request's body to named image files, within limits that hold while it is streamed."""
+"""A request's body: received within limits that hold while it is streamed, then unpacked."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
-
-from pyflux_transfer.errors import ImageError
+from pyflux_transfer.serving.form import unpack_form
 from pyflux_transfer.serving.problems import Problem
-from pyflux_transfer.serving.schemas import ImageList
+from pyflux_transfer.serving.texts import unpack_texts
+from pyflux_transfer.serving.uploads import Upload
 
 Receive = Callable[[], Awaitable[Any]]
-NAME_LENGTH = 255
-
-
-@dataclass(frozen=True)
-class Upload:
-    """One image file as it was sent; `data` is the reason where it could not even be unpacked."""
-
-    name: str
-    data: bytes | ImageError
 
 
 class Buffer:
@@ -114,7 +99,8 @@ def _too_large(size: int, limit: int) -> Problem:
 
 def content_kind(headers: Mapping[str, str]) -> str:
     """Return "multipart", "json" or "image"; raise Problem `unsupported_type` for anything else."""
-    if encoding := headers.get("content-encoding"):
+    encoding = headers.get("content-encoding", "")
+    if encoding.strip().lower() not in ("", "identity"):
         raise Problem("unsupported_type", f"Content-Encoding {encoding!r} is not taken.")
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
@@ -132,110 +118,5 @@ def unpack(headers: Mapping[str, str], body: bytes, most: int) -> list[Upload]:
     if kind == "image":
         return [Upload("image", body)]
     if kind == "json":
-        return _unpack_json(body, most)
-    return _unpack_multipart(headers["content-type"], body, most)
-
-
-def _unpack_json(body: bytes, most: int) -> list[Upload]:
-    try:
-        images = ImageList.model_validate_json(body).images
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        where = ".".join(map(str, fault["loc"]))
-        malformed = fault["type"] == "json_invalid"
-        raise Problem(
-            "malformed_body" if malformed else "invalid",
-            fault["msg"] if malformed else f"{where or 'body'}: {fault['msg']}.",
-        ) from None
-    if len(images) > most:
-        raise _too_many(len(images), most)
-    return [Upload(f"image {place}", _from_base64(text)) for place, text in enumerate(images)]
-
-
-def _from_base64(text: str) -> bytes | ImageError:
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        return ImageError(f"it is not base64 ({error}).")
-
-
-def _unpack_multipart(content_type: str, body: bytes, most: int) -> list[Upload]:
-    boundary = parse_options_header(content_type)[1].get(b"boundary")
-    if not boundary:
-        raise Problem("malformed_body", "The Content-Type names no boundary.")
-    parts = _Parts(most)
-    try:
-        parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": parts.begin,
-                "on_header_field": parts.header_name,
-                "on_header_value": parts.header_value,
-                "on_header_end": parts.header_end,
-                "on_part_data": parts.data,
-                "on_part_end": parts.end,
-                "on_end": parts.finish,
-            },
-        )
-        parser.write(body)
-    except FormParserError as error:
-        raise Problem("malformed_body", f"The multipart body cannot be read: {error}.") from None
-    if not parts.finished:
-        raise Problem(
-            "malformed_body", "The multipart body ends early, or its boundary is another one."
-        )
-    if not parts.uploads:
-        raise Problem("invalid", "The form has no part with a file. Name it `file`.")
-    return parts.uploads
-
-
-class _Parts:
-    """Collects the parts that are files; other form fields are passed over."""
-
-    def __init__(self, most: int) -> None:
-        self.uploads: list[Upload] = []
-        self.finished = False
-        self._most = most
-        self._seen = 0
-        self._name = self._value = b""
-        self._disposition = b""
-        self._pieces: list[bytes] = []
-
-    def begin(self) -> None:
-        self._seen += 1
-        if self._seen > self._most:
-            raise _too_many(self._seen, self._most)
-        self._disposition, self._pieces = b"", []
-
-    def header_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
-
-    def header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def header_end(self) -> None:
-        if self._name.lower() == b"content-disposition":
-            self._disposition = self._value
-        self._name = self._value = b""
-
-    def data(self, data: bytes, start: int, end: int) -> None:
-        self._pieces.append(data[start:end])
-
-    def end(self) -> None:
-        options = parse_options_header(self._disposition)[1]
-        name = options.get(b"filename")
-        if name is None and options.get(b"name") != b"file":
-            return
-        shown = (name or b"").decode("utf-8", "replace")[:NAME_LENGTH]
-        printable = "".join(c if c.isprintable() else "�" for c in shown)
-        data = b"".join(self._pieces)
-        self.uploads.append(Upload(printable or f"image {len(self.uploads)}", data))
-
-    def finish(self) -> None:
-        self.finished = True
-
-
-def _too_many(count: int, most: int) -> Problem:
-    return Problem("too_many_images", f"The request has {count} images or more; at most {most}.")
+        return unpack_texts(body, most)
+    return unpack_form(headers["content-type"], body, most)

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from pydantic import SecretStr
+from starlette.requests import HTTPConnection
 
 from pyflux_transfer.errors import InputError
 
@@ -18,7 +19,7 @@ class Keys:
     def __init__(self, given: tuple[SecretStr, ...], file: Path | None) -> None:
         self._given = [key.get_secret_value() for key in given]
         self._file = file
-        self._digests: list[bytes] = []
+        self._names: dict[bytes, str] = {}  # by the digest of the key
         self.reload()
 
     def reload(self) -> None:
@@ -26,34 +27,55 @@ class Keys:
 
         Raises InputError when it cannot be read or names no key; the old keys then stay.
         """
-        keys = list(self._given)
+        keys = [(f"key {place}", key) for place, key in enumerate(self._given, 1)]
         if self._file is not None:
             keys += _read(self._file)
-        self._digests = [sha256(key.encode()).digest() for key in keys]
+        self._names = {sha256(key.encode()).digest(): name for name, key in keys}
 
     @property
     def wanted(self) -> bool:
         """Tell whether callers need a key."""
-        return bool(self._digests)
+        return bool(self._names)
 
     def admit(self, headers: Mapping[str, str]) -> bool:
         """Tell whether a request's headers (names in lower case) hold one of the keys."""
-        if not self._digests:
-            return True
+        return not self._names or self.name(headers) is not None
+
+    def name(self, headers: Mapping[str, str]) -> str | None:
+        """Return the name of the key in a request's headers, None where there is no known one."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             token = headers.get("x-api-key", "")
         digest = sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+        found = None
         # All keys are compared, so that the time says nothing about which one was near.
-        return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+        for known, name in self._names.items():
+            if hmac.compare_digest(digest, known):
+                found = name
+        return found
+
+    def client(self, request: HTTPConnection) -> str:
+        """Return who asks: the name of the key, or the address where no key is needed."""
+        if self._names:
+            return self.name(request.headers) or ""
+        return request.client.host if request.client else ""
+
+    def label(self, request: HTTPConnection) -> str:
+        """Return who asks, for metrics: the name of a key, of which there are few, or nothing."""
+        return self.name(request.headers) or "" if self._names else ""
 
 
-def _read(file: Path) -> list[str]:
+def _read(file: Path) -> list[tuple[str, str]]:
+    """Return (name, key) of each line: a key alone is named by its place."""
     try:
-        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the API keys in {file}: {error}.") from None
-    keys = [line for line in lines if line and not line.startswith("#")]
+    keys = []
+    for number, line in enumerate(lines, 1):
+        if line and not line.startswith("#"):
+            *name, key = line.rsplit(maxsplit=1)
+            keys.append((name[0] if name else f"line {number}", key))
     if not keys:
         raise InputError(f"{file} holds no API key. Write one a line, or leave the option out.")
     return keys

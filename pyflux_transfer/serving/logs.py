@@ -52,11 +52,18 @@ def _plain(value: object) -> str:
 
 
 def configure(form: str, level: str) -> None:
-    """Send our and the server's log lines to stderr, in one form."""
+    """Send all log lines of this process, and Python's warnings, to stderr in one form.
+
+    `level` is for our and the server's; libraries are heard from warnings on.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else PlainFormatter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
     for name in ("pyflux_transfer", "uvicorn"):
         logger = logging.getLogger(name)
-        logger.handlers = [handler]
+        logger.handlers = []
         logger.setLevel(level.upper())
-        logger.propagate = False
+        logger.propagate = True
+    logging.captureWarnings(True)

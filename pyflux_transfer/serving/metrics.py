@@ -15,12 +15,13 @@ from prometheus_client import (
     generate_latest,
 )
 
+from pyflux_transfer.serving.flight import Times
 from pyflux_transfer.serving.model import Description
-from pyflux_transfer.serving.process import Times
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _PREFIX = "pyflux_transfer"
+MAX_CLIENTS = 100
 
 
 class Metrics:
@@ -58,6 +59,10 @@ class Metrics:
         self.restarts = Counter(
             f"{_PREFIX}_worker_restarts", "Workers replaced.", ("reason",), registry=registry
         )
+        self.images = Counter(
+            f"{_PREFIX}_images", "Images answered.", ("client",), registry=registry
+        )
+        self._clients: set[str] = set()
         self.model = Info(f"{_PREFIX}_model", "The model that is served.", registry=registry)
 
     def watch(self, queue_depth: Callable[[], float], workers_ready: Callable[[], float]) -> None:
@@ -70,6 +75,13 @@ class Metrics:
         if times.batch:
             self.batch_size.observe(times.batch)
             self.compute_seconds.observe(times.compute_s)
+
+    def client(self, name: str, images: int) -> None:
+        """Count answered images by the name of the key; names beyond MAX_CLIENTS are one."""
+        if name not in self._clients and len(self._clients) >= MAX_CLIENTS:
+            name = "others"
+        self._clients.add(name)
+        self.images.labels(name).inc(images)
 
     def restart(self, reason: str) -> None:
         """Count a worker that is replaced."""

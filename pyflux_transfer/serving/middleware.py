@@ -14,6 +14,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
+from pyflux_transfer.serving.headers import secure
 from pyflux_transfer.serving.logs import ACCESS
 from pyflux_transfer.serving.metrics import Metrics
 from pyflux_transfer.serving.problems import Problem
@@ -27,6 +28,7 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 # An id that a client sends goes into logs and headers, so it must be harmless there.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_ABSOLUTE = re.compile(r"https?://[^/]*(/.*)?", re.IGNORECASE | re.DOTALL)
 # What a sender still sends behind a refusal is read and dropped for so long: closing at once
 # would reset the connection, and most clients would then never see the answer.
 LINGER_S = 2.0
@@ -46,6 +48,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        method, scope = scope["method"], _as_routed(scope)
         exchange = Exchange(scope, receive, send)
         began = time.monotonic()
         self.metrics.in_flight.inc()
@@ -65,9 +68,11 @@ class RequestMiddleware:
             await exchange.refuse(Problem("no_worker", "The service is ending.", retry_after_s=1))
         finally:
             self.metrics.in_flight.dec()
-            self._note(scope, exchange, time.monotonic() - began)
+            self._note(method, scope, exchange, time.monotonic() - began)
 
-    def _note(self, scope: MutableMapping[str, Any], exchange: Exchange, seconds: float) -> None:
+    def _note(
+        self, method: str, scope: MutableMapping[str, Any], exchange: Exchange, seconds: float
+    ) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         route = path if path in self.routes else "other"
         self.metrics.requests.labels(route, str(exchange.status)).inc()
@@ -77,7 +82,7 @@ class RequestMiddleware:
         client = scope.get("client")
         fields = {
             "request_id": exchange.id,
-            "method": scope["method"],
+            "method": method,
             "path": path,
             "status": exchange.status,
             "ms": round(1000 * seconds, 1),
@@ -85,6 +90,23 @@ class RequestMiddleware:
             **scope["state"].get("log", {}),
         }
         ACCESS.info("request", extra={"fields": fields})
+
+
+def _as_routed(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return the request as the routes know it.
+
+    HEAD is answered as GET is, and the server leaves the body out; proxies may name the whole
+    address instead of the path.
+    """
+    changed = dict(scope)
+    if scope["method"] == "HEAD":
+        changed["method"] = "GET"
+    root = scope.get("root_path", "")
+    absolute = _ABSOLUTE.match(scope["path"].removeprefix(root))
+    if absolute:
+        changed["path"] = root + (absolute[1] or "/")
+        changed["raw_path"] = changed["path"].encode()
+    return changed
 
 
 class Exchange:
@@ -115,6 +137,7 @@ class Exchange:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self.id
+            secure(headers)
             if self._body_left:
                 headers["Connection"] = "close"
         elif self._body_left and not message.get("more_body", False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -12,11 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from pyflux_transfer import bundle as bundles
 from pyflux_transfer import engines, predict
 from pyflux_transfer._version import __version__
 from pyflux_transfer.bundle import Bundle
-from pyflux_transfer.errors import InputError
+from pyflux_transfer.errors import BundleError, InputError
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.serving.watch import signature
@@ -101,6 +103,7 @@ def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleMo
     if name == "flux":
         report("installing")
     bundle, digest = _read(path)
+    check_finite(bundle.state)
     network = predict.restore(bundle, name, options["device"], options["precision"])  # type: ignore[arg-type]
     info = {
         "device": network.device,
@@ -118,6 +121,15 @@ def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleMo
     )
     answer = partial(predict.probabilities, network, temperature=bundle.temperature)
     return BundleModel(description, answer, network.concurrency)
+
+
+def check_finite(state: Mapping[str, Array]) -> None:
+    """Refuse weights that are not finite, by the name of the first such tensor."""
+    for name, tensor in state.items():
+        if not np.isfinite(tensor).all():
+            raise BundleError(
+                f"The tensor '{name}' holds values that are not finite. Train the model again."
+            )
 
 
 def _finite(value: Any) -> Any:

@@ -10,9 +10,13 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from pyflux_transfer.serving.deployment import Deployment, Lease, Observer, Plan
+from pyflux_transfer.serving.deployment import Deployment, Observer, Plan
+from pyflux_transfer.serving.lease import Lease
 
 log = logging.getLogger(__name__)
+
+# Before a reload that failed for want of descriptors or memory is tried again.
+AGAIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,14 @@ class Pool:
     def status(self) -> Status:
         """The state and the reason for it."""
         now = self.current
-        reason = now.reason or self._reload_error
-        return Status(now.state, reason, len(now.ready), len(self._plan.environments), now.restarts)
+        state, reason = now.state, now.reason or self._reload_error
+        if now.stalled:
+            state, reason = "stalled", "no worker makes progress"
+        return Status(state, reason, len(now.ready), len(self._plan.environments), now.restarts)
 
-    def admit(self, count: int) -> Lease:
+    def admit(self, count: int, client: str = "") -> Lease:
         """Reserve places for `count` images in the current deployment; see Deployment.admit."""
-        return self.current.admit(count)
+        return self.current.admit(count, client)
 
     def reload(self) -> None:
         """Load the bundle again beside the old one and change over when it is ready."""
@@ -61,14 +67,20 @@ class Pool:
             await _any(self._wanted, self.current.changed)
             self._wanted.clear()
             self.current.changed.clear()
-            await self._replace()
+            try:
+                await self._replace()
+            except Exception as error:  # a fault of this machine, which may pass
+                log.exception("the bundle cannot be loaded again; trying in %g s", AGAIN_S)
+                self._reload_error = f"the reload failed: {error}"
+                await asyncio.sleep(AGAIN_S)
+                self._wanted.set()
 
     async def _replace(self) -> None:
         log.info("loading the bundle again")
         fresh = self._fresh = Deployment(self._plan, self._observer)
         await fresh.settled.wait()
         self._fresh = None
-        if fresh.state == "failed" and self.current.ready:
+        if fresh.state == "failed" and self.current.state != "failed":
             self._reload_error = f"the newer bundle cannot be served: {fresh.reason}"
             log.error("%s; the old one stays", self._reload_error)
             await fresh.close(0)

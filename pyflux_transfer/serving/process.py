@@ -9,16 +9,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pyflux_transfer.networks.tensors import Array
+from pyflux_transfer.serving.flight import Flight, Times
 from pyflux_transfer.serving.model import Description
-from pyflux_transfer.serving.problems import Problem
 from pyflux_transfer.serving.ring import Ring
 
 # A worker is given this many times its own full batch before it is taken for hung, where that is
@@ -34,12 +31,16 @@ _PROGRAM = (
 )
 
 
+# Before so many seconds without progress, and PATIENCE batches, no worker is said to be stalled.
+STALL_S = 1.0
+
+
 class LoadError(Exception):
     """The worker said why it cannot serve the bundle: starting it again would change nothing."""
 
 
 class WorkerDiedError(Exception):
-    """The worker ended without a word."""
+    """The worker ended without a word, or of something that may be gone the next time."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Command:
     window_s: float
     memory: int  # descriptor
     environment: Mapping[str, str] = field(default_factory=dict)
+    log: tuple[str, str] = ("plain", "info")  # form, level
 
     def line(self) -> bytes:
         """Return the configuration line."""
@@ -65,48 +67,9 @@ class Command:
             "max_batch": self.max_batch,
             "window_s": self.window_s,
             "memory": self.memory,
+            "log": self.log,
         }
         return json.dumps(row).encode() + b"\n"
-
-
-@dataclass(frozen=True)
-class Times:
-    """How long an image waited and was computed, and how many were computed with it."""
-
-    queue_s: float
-    compute_s: float
-    batch: int
-
-
-class Flight:
-    """The images of one request inside a worker; `answer` is set once, when the last is back."""
-
-    def __init__(self, slots: Iterable[int], classes: int) -> None:
-        self.places = {slot: place for place, slot in enumerate(slots)}
-        self.rows: Array = np.empty((len(self.places), classes), np.float32)
-        self.submitted = time.monotonic()
-        self.answer: asyncio.Future[tuple[Array, Times]] = (
-            asyncio.get_running_loop().create_future()
-        )
-        self._missing = len(self.places)
-        self._error: str | None = None
-
-    def land(self, slot: int, row: Array, error: str | None, times: Times) -> None:
-        """Take one image's answer, or the reason why there is none."""
-        self.rows[self.places[slot]] = row
-        self._error = self._error or error
-        self._missing -= 1
-        if self._missing or self.answer.done():
-            return
-        if self._error:
-            self.answer.set_exception(Problem("engine_error", self._error))
-        else:
-            self.answer.set_result((self.rows, times))
-
-    def crash(self, problem: Problem) -> None:
-        """Fail the request, unless it is answered or nobody waits for it."""
-        if not self.answer.done():
-            self.answer.set_exception(problem)
 
 
 class WorkerProcess:
@@ -120,6 +83,8 @@ class WorkerProcess:
         self._why_killed = ""
         self._on_gone: Callable[[], None] = lambda: None
         self._deadline_s = deadline_s
+        self._batch_s = 0.0
+        self._progress = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._process: asyncio.subprocess.Process | None = None
 
@@ -169,19 +134,25 @@ class WorkerProcess:
             if message["event"] == "state":
                 on_state(message["state"])
             elif message["event"] == "failed":
-                raise LoadError(message["reason"])
+                raise (LoadError if message["final"] else WorkerDiedError)(message["reason"])
             else:
+                self._batch_s = message["batch_s"]
                 self._deadline_s = max(self._deadline_s, PATIENCE * message["batch_s"])
                 return Description.from_json(message["description"])
         await self._wait(EXIT_S)
         raise WorkerDiedError(self.end)
 
-    def submit(self, slots: list[int], flight: Flight, deadline: float) -> None:
-        """Hand the images in `slots` to the worker."""
+    def submit(self, slots: list[int], flight: Flight, alone: bool = False) -> None:
+        """Hand the images in `slots` to the worker; `alone` keeps each out of all batches."""
         if not self.in_work:
             self._rewatch()
         self.in_work.update(dict.fromkeys(slots, flight))
-        row = {"slots": slots, "submitted": flight.submitted, "deadline": deadline}
+        row = {
+            "slots": slots,
+            "submitted": flight.submitted,
+            "deadline": flight.deadline,
+            "alone": alone,
+        }
         self._write(json.dumps(row).encode() + b"\n")
 
     async def run(
@@ -192,9 +163,9 @@ class WorkerProcess:
     ) -> str:
         """Take answers until the process is dead; return how it ended.
 
-        `on_gone` is called at the first sign of the end: nothing may be submitted from then on, and
-        what was in work fails. Its slots are the caller's again after the return only, when nothing
-        can write to them any more.
+        `on_gone` is called at the first sign of the end: nothing may be submitted from then on.
+        What is still `in_work` is the caller's again after the return only, when nothing can write
+        to its slots any more.
         """
         self._on_gone = on_gone
         try:
@@ -204,13 +175,6 @@ class WorkerProcess:
             await self._wait(EXIT_S)
         finally:
             self._leave()
-            problem = Problem(
-                "worker_lost",
-                f"The worker process ended while it computed this: {self.end}.",
-                retry_after_s=1,
-            )
-            for flight in set(self.in_work.values()):
-                flight.crash(problem)
             await self.end_now("it closed its pipe")
         return self.end
 
@@ -254,8 +218,16 @@ class WorkerProcess:
             return "it closed its pipe"
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
+    @property
+    def stalled(self) -> bool:
+        """Tell whether it has work and makes no progress, or was stopped from outside."""
+        silent_s = time.monotonic() - self._progress
+        late = bool(self.in_work) and silent_s > max(STALL_S, PATIENCE * self._batch_s)
+        return late or _stopped(self.pid)
+
     def _rewatch(self) -> None:
         """Wind the clock that finds a hung worker: no answer to its first image for too long."""
+        self._progress = time.monotonic()
         if self._watch:
             self._watch.cancel()
         loop = asyncio.get_running_loop()
@@ -296,3 +268,12 @@ class WorkerProcess:
         stdin.close()
         self.kill(why)
         await asyncio.shield(self._alive.wait())
+
+
+def _stopped(pid: int) -> bool:
+    """Tell whether a process is stopped by a signal, where the system says so."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] in "Tt"

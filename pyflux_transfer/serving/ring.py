@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,14 +18,6 @@ from pyflux_transfer.data.decode import Pixels
 from pyflux_transfer.networks.tensors import Array
 
 _PAGE = 4096
-
-
-def anonymous_memory() -> int:
-    """Return the descriptor of an empty memory file without a name."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("pyflux-transfer", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 @dataclass(frozen=True)
@@ -40,7 +31,7 @@ class Layout:
     @property
     def _sizes(self) -> tuple[int, int, int]:
         pixels = 3 * self.crop * self.crop
-        return (8 + self.slots, self.slots * pixels, self.slots * 4 * self.classes)
+        return (8 + 2 * self.slots, self.slots * pixels, self.slots * 4 * self.classes)
 
     @property
     def offsets(self) -> tuple[int, int, int]:
@@ -58,7 +49,8 @@ class Ring:
     """Views on the memory; a slot is written by one side at a time.
 
     images (slots,crop,crop,3) are uint8, answers (slots,classes) float32. `abandoned` (slots,)
-    uint8 marks images whose request no longer waits, so that no time is spent on them.
+    uint8 marks images whose request no longer waits, so that no time is spent on them; `started`
+    (slots,) uint8 marks those that the worker has begun to compute, so that its death tells which.
     """
 
     def __init__(self, descriptor: int, layout: Layout) -> None:
@@ -69,6 +61,9 @@ class Ring:
         slots, side, classes = layout.slots, layout.crop, layout.classes
         self._coming: NDArray[np.int64] = np.ndarray((1,), np.int64, memory, control)
         self.abandoned: NDArray[np.uint8] = np.ndarray((slots,), np.uint8, memory, control + 8)
+        self.started: NDArray[np.uint8] = np.ndarray(
+            (slots,), np.uint8, memory, control + 8 + slots
+        )
         self.images: Pixels = np.ndarray((slots, side, side, 3), np.uint8, memory, images)
         self.answers: Array = np.ndarray((slots, classes), np.float32, memory, answers)
 

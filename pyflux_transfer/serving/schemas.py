@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-State = Literal["starting", "installing", "ready", "failed"]
+State = Literal["starting", "installing", "ready", "stalled", "failed"]
 
 
 class Label(BaseModel):
@@ -43,7 +43,9 @@ class ImageList(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    images: list[str] = Field(min_length=1, description="Image files in base64.")
+    images: Annotated[list[str], FailFast()] = Field(
+        min_length=1, description="Image files in base64."
+    )
 
 
 class ModelInfo(ModelName):

@@ -1,9 +1,11 @@
-"""The HTTP server: uvicorn with a drain that exits 0, SIGHUP, and limits on slow headers."""
+"""The HTTP server: uvicorn with a drain that exits 0, SIGHUP, and limits on connections."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import ipaddress
+import logging
+import resource
 import signal
 import sys
 import threading
@@ -12,87 +14,35 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+import uvloop
 
 from pyflux_transfer.errors import InputError, ServiceError
-from pyflux_transfer.serving import logs
+from pyflux_transfer.serving import logs, tls
 from pyflux_transfer.serving.app import create_app
-from pyflux_transfer.serving.problems import Problem
+from pyflux_transfer.serving.devices import environments
+from pyflux_transfer.serving.protocol import Crowd, Guarded
 from pyflux_transfer.serving.settings import Settings
 
-MAX_HEADER_BYTES = 64 * 1024
+log = logging.getLogger(__name__)
 
-
-class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """uvicorn's HTTP protocol, with a limit on the size and the time of the headers.
-
-    Without it a connection that sends nothing, or a byte now and then, stays open for ever.
-    """
-
-    header_s = 30.0
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._alarm: asyncio.TimerHandle | None = None
-        self._header_bytes = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Start the clock: the first headers are due."""
-        super().connection_made(transport)
-        self._wind()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
-        self._stop()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Feed the parser; between requests, the clock runs from the first byte of the headers."""
-        super().data_received(data)
-        if self._answering:
-            self._stop()
-            return
-        self._header_bytes += len(data)
-        if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
-            self.send_400_response("The headers are too large.")
-        elif self._alarm is None:
-            self._wind()
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP with the error body of all others, and close."""
-        body = json.dumps(Problem("malformed_body", msg).to_json()).encode()
-        head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()
-
-    @property
-    def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
-    def _wind(self) -> None:
-        self._alarm = self.loop.call_later(self.header_s, self._expire)
-
-    def _stop(self) -> None:
-        self._header_bytes = 0
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-
-    def _expire(self) -> None:
-        self._alarm = None
-        if not self._answering and not self.transport.is_closing():
-            self.transport.close()
+# Descriptors that connections leave alone: workers, decoders and their pipes, files.
+RESERVED = 48
+MOST_DESCRIPTORS = 65_536
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; SIGTERM and SIGINT drain and then exit 0, SIGHUP calls `reload`."""
+    """uvicorn's server; SIGTERM and SIGINT drain and then exit 0, SIGHUP calls `reload`.
 
-    def __init__(self, config: uvicorn.Config, reload: Callable[[], None]) -> None:
+    It ends with `status` 1 when `failure` says why nothing can ever be served.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, reload: Callable[[], None], failure: Callable[[], str]
+    ) -> None:
         super().__init__(config)
+        self.status = 0
         self._reload = reload
+        self._failure = failure
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -100,33 +50,67 @@ class Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self.handle_exit) for number in _END}
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+        def hang_up(*_: object) -> None:
+            loop.call_soon_threadsafe(self._reload)
+
+        # Not the loop's own handler: the end of the loop would give the signal its deadly meaning.
+        signal.signal(signal.SIGHUP, hang_up)
+        before = {number: signal.signal(number, self.handle_exit) for number in _END}
         try:
             yield
         finally:
-            loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the server's own business, and whether there is still sense in it."""
+        if failure := self._failure():
+            log.error("ending: %s", failure)
+            self.status = 1
+            return True
+        return await super().on_tick(counter)
 
 
 _END = (signal.SIGINT, signal.SIGTERM)
 
 
+class Config(uvicorn.Config):
+    """uvicorn's configuration, with an event loop that gives TLS handshakes a deadline."""
+
+    handshake_s = 30.0
+
+    def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        """Return what makes the event loop."""
+        seconds = self.handshake_s
+
+        class Loop(uvloop.Loop):
+            async def create_server(self, *args: Any, **kwargs: Any) -> Any:
+                if kwargs.get("ssl"):
+                    kwargs["ssl_handshake_timeout"] = seconds
+                return await super().create_server(*args, **kwargs)
+
+        return Loop
+
+
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status: 0 after a drain.
+    """Serve until SIGTERM or SIGINT; return the exit status: 0 after a drain, 1 where it cannot.
 
     Raises InputError for TLS or API key files that cannot be used, ServiceError where the system
     lacks what the workers need.
     """
     if sys.platform == "win32":
         raise ServiceError("The service needs a POSIX system. On Windows, use WSL or a container.")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to load again
     logs.configure(settings.log_format, settings.log_level)
+    tls.check(settings)
     app = create_app(settings)
-    protocol = type("Protocol", (GuardedProtocol,), {"header_s": settings.receive_s})
+    crowd = Crowd(_most_connections(settings), settings.receive_s)
+    protocol = type("Protocol", (Guarded,), {"crowd": crowd, "header_s": settings.receive_s})
     password = settings.ssl_keyfile_password
-    config = uvicorn.Config(
+    config = Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -144,13 +128,46 @@ def run(settings: Settings) -> int:
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.grace_s,
     )
-    try:
-        config.load()
-    except OSError as error:  # ssl.SSLError is one, too
-        raise InputError(f"The TLS files cannot be used: {error}.") from None
-    server = Server(config, app.state.reload)
+    config.handshake_s = settings.receive_s
+    config.load()
+    _warn(settings, app.state.service.keys.wanted)
+
+    def reload() -> None:
+        app.state.reload()
+        if config.ssl:
+            try:
+                tls.check(settings)
+                tls.load(config.ssl, settings)
+            except InputError as error:
+                log.error("%s The old certificate stays.", error)
+
+    server = Server(config, reload, app.state.failure)
     try:
         server.run()
     except SystemExit:  # uvicorn's way to say that it could not start; it has logged why
         return 1
-    return 0
+    return server.status
+
+
+def _most_connections(settings: Settings) -> int:
+    """Raise this process's limit of descriptors; return what of it connections may take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    processes = settings.decode_threads + 2 * len(environments(settings))
+    return max(8, min(settings.max_connections, soft - RESERVED - 4 * processes))
+
+
+def _warn(settings: Settings, key_wanted: bool) -> None:
+    try:
+        local = ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        local = settings.host == "localhost"
+    if not local and not key_wanted:
+        log.warning(
+            "listening on %s without an API key: whoever reaches the port may predict. "
+            "Set PYFLUX_API_KEYS or --api-key-file.",
+            settings.host,
+        )

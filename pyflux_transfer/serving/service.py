@@ -6,33 +6,40 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from fastapi import FastAPI, Request
 
 from pyflux_transfer.data.decode import Pixels
-from pyflux_transfer.data.preprocess import load_pixels
+from pyflux_transfer.data.decoders import Decoders, Job
 from pyflux_transfer.errors import ImageError, InputError
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import Prediction, rank
-from pyflux_transfer.serving.body import Buffer, Upload, content_kind, receive_body, unpack
-from pyflux_transfer.serving.deployment import Lease, Plan
+from pyflux_transfer.serving.body import Buffer, content_kind, receive_body, unpack
+from pyflux_transfer.serving.deployment import Plan
 from pyflux_transfer.serving.devices import environments, max_batch
+from pyflux_transfer.serving.fair import FairThreads
+from pyflux_transfer.serving.flight import Times
 from pyflux_transfer.serving.keys import Keys
+from pyflux_transfer.serving.lease import Lease
 from pyflux_transfer.serving.metrics import Metrics
 from pyflux_transfer.serving.pool import Pool
 from pyflux_transfer.serving.problems import Problem
-from pyflux_transfer.serving.process import Command, Times
+from pyflux_transfer.serving.process import Command
 from pyflux_transfer.serving.settings import Settings
+from pyflux_transfer.serving.tracing import Tracing
+from pyflux_transfer.serving.uploads import Upload
 from pyflux_transfer.serving.watch import watch
 
 log = logging.getLogger(__name__)
 
 # Bodies up to this size are unpacked in the event loop: that is quicker than a change of threads.
 SMALL_BYTES = 256 * 1024
+CLOSE_S = 2.0
+# A photo whose file is larger takes so long to decode that it must not take every place.
+LARGE_BYTES = 1024 * 1024
 
 
 class Service:
@@ -42,8 +49,12 @@ class Service:
         self.settings = settings
         self.keys = Keys(settings.api_keys, settings.api_key_file)
         self.metrics = Metrics()
+        self.tracing = Tracing() if settings.otel else None
         self.buffer = Buffer(settings.buffer_bytes)
-        self.threads = ThreadPoolExecutor(settings.decode_threads, "decode")
+        # One more than is asked for: large photos leave it to the small ones.
+        count = settings.decode_threads + 1
+        self.decoders = Decoders(count, settings.decode_s, settings.decode_bytes)
+        self.threads = FairThreads(settings.decode_threads)
         self._pool: Pool | None = None
 
     @property
@@ -56,6 +67,7 @@ class Service:
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """Start the workers; at the end answer what was accepted and stop them."""
         self._pool = Pool(_plan(self.settings), self.metrics)
+        self.threads.submit("", False, self.decoders.start)
         self.metrics.watch(lambda: self.pool.current.taken, lambda: len(self.pool.current.ready))
         watcher = (
             asyncio.create_task(watch(self.settings.bundle, self.pool.reload))
@@ -67,8 +79,18 @@ class Service:
         finally:
             if watcher:
                 watcher.cancel()
-            await self.pool.close(self.settings.grace_s)
-            self.threads.shutdown(wait=False, cancel_futures=True)
+            # The server has drained already: what is left here is what it gave up on.
+            await self.pool.close(min(CLOSE_S, self.settings.grace_s))
+            self.threads.close()
+            await asyncio.to_thread(self.decoders.close)
+            if self.tracing:
+                await asyncio.to_thread(self.tracing.close)
+
+    @property
+    def failure(self) -> str:
+        """Why the bundle can never be served; empty while it can."""
+        current = self._pool.current if self._pool else None
+        return current.reason if current and current.state == "failed" else ""
 
     def reload(self) -> None:
         """Read the key file and the bundle again; what cannot be read leaves the old in place."""
@@ -81,7 +103,7 @@ class Service:
 
     async def predict(self, request: Request, top: int) -> tuple[list[Prediction], Lease]:
         """Answer a request's images, or raise the Problem that stands in the way."""
-        limits = self.settings
+        limits, client = self.settings, self.keys.client(request)
         content_kind(request.headers)
         with self.buffer.share() as share:
             body = await receive_body(
@@ -91,7 +113,7 @@ class Service:
             work = partial(unpack, request.headers, body, limits.max_images)
             uploads = await asyncio.to_thread(work) if len(body) > SMALL_BYTES else work()
             names = [upload.name for upload in uploads]
-            with self.pool.admit(len(uploads)) as lease:
+            with self.pool.admit(len(uploads), client) as lease:
                 began = time.monotonic()
                 await self._decode(uploads, lease, deadline)
                 decode_s = time.monotonic() - began
@@ -100,28 +122,35 @@ class Service:
                 rows, times = await _answer(
                     request, lease.submit(deadline), deadline, limits.deadline_s
                 )
+        self.metrics.client(self.keys.label(request), len(names))
         self._observe(request, len(names), decode_s, times)
         return rank(names, rows, lease.description.classes, top), lease
 
     async def _decode(self, uploads: Sequence[Upload], lease: Lease, deadline: float) -> None:
-        preprocessing = lease.description.preprocessing
+        job = _job(lease.description.preprocessing, self.settings.max_pixels)
 
-        def read(upload: Upload) -> Pixels:
+        def read(upload: Upload, into: Pixels) -> None:
             if isinstance(upload.data, ImageError):
                 raise upload.data
-            return load_pixels(upload.data, preprocessing, max_pixels=self.settings.max_pixels)
+            try:
+                self.decoders.decode(upload.data, job, into, deadline)
+            except ImageError as error:
+                raise ImageError(f"The image cannot be read: {error}") from None
 
-        work = [
-            lease.fill(place, self.threads, partial(read, upload))
-            for place, upload in enumerate(uploads)
-        ]
+        work = []
+        for place, upload in enumerate(uploads):
+            large = not isinstance(upload.data, ImageError) and len(upload.data) > LARGE_BYTES
+            submit = partial(self.threads.submit, lease.client, large)
+            work.append(lease.fill(place, submit, partial(read, upload)))
         done, late = await asyncio.wait(work, timeout=deadline - time.monotonic())
         for each in late:
             each.cancel()
         faults = []
         for upload, each in zip(uploads, work, strict=True):
             error = each.exception() if each in done else None
-            if isinstance(error, ImageError):
+            if isinstance(error, TimeoutError):
+                late.add(each)
+            elif isinstance(error, ImageError):
                 faults.append({"name": upload.name, "reason": str(error)})
             elif error is not None:
                 raise error
@@ -137,6 +166,8 @@ class Service:
     def _observe(self, request: Request, images: int, decode_s: float, times: Times) -> None:
         self.metrics.decode_seconds.observe(decode_s)
         self.metrics.queue_seconds.observe(times.queue_s)
+        if self.tracing:
+            self.tracing.note(images, decode_s, times)
         request.scope["state"]["log"] = {
             "images": images,
             "decode_ms": round(1000 * decode_s, 1),
@@ -144,6 +175,10 @@ class Service:
             "compute_ms": round(1000 * times.compute_s, 1),
             "batch": times.batch,
         }
+
+
+# One object a model: what is sent of it to the decoding processes is made once.
+_job = lru_cache(maxsize=4)(Job.of)
 
 
 async def _answer(
@@ -185,5 +220,12 @@ def _plan(settings: Settings) -> Plan:
         max_batch=max_batch(settings),
         window_s=settings.window_ms / 1000,
         memory=-1,
+        log=(settings.log_format, settings.log_level),
     )
-    return Plan(command, environments(settings), settings.deadline_s, settings.startup_s)
+    return Plan(
+        command,
+        environments(settings),
+        settings.deadline_s,
+        settings.startup_s,
+        settings.client_images,
+    )

@@ -43,7 +43,13 @@ class Settings(BaseSettings):
     threads: int = Field(
         0, ge=0, description="Threads of a worker; 0: its share of the processors."
     )
-    decode_threads: int = Field(CPUS, ge=1, description="Threads that decode images.")
+    decode_threads: int = Field(
+        CPUS, ge=1, le=256, description="Images decoded at a time, each in a process of its own."
+    )
+    decode_s: float = Field(10.0, gt=0, description="Time to decode an image.")
+    decode_bytes: int = Field(
+        2048 * MIB, ge=64 * MIB, description="Most memory that decoding large images takes."
+    )
     max_batch: int = Field(
         0, ge=0, le=1024, description="Images computed together at most; 0: 8, with a GPU 32."
     )
@@ -55,11 +61,19 @@ class Settings(BaseSettings):
     max_pixels: int = Field(50_000_000, ge=1, description="Most pixels of an image.")
     max_images: int = Field(32, ge=1, description="Most images a request.")
     queue: int = Field(256, ge=1, le=65536, description="Most images accepted and unanswered.")
+    client_images: int = Field(
+        0, ge=0, description="Most images unanswered for one key, or address; 0: no such limit."
+    )
     buffer_bytes: int = Field(
         256 * MIB, ge=1, description="Most bytes of request bodies held at a time."
     )
+    max_connections: int = Field(
+        1000, ge=8, description="Most connections; the oldest idle one makes room for a new one."
+    )
     deadline_s: float = Field(30.0, gt=0, description="Time to answer a request once received.")
-    receive_s: float = Field(30.0, gt=0, description="Time to send the headers, and the body.")
+    receive_s: float = Field(
+        30.0, gt=0, description="Time to send the headers, the body, and to read the answer."
+    )
     keep_alive_s: int = Field(5, ge=1, description="How long an idle connection stays open.")
     grace_s: int = Field(30, ge=1, description="Time to answer what was accepted, at SIGTERM.")
     startup_s: float = Field(600.0, gt=0, description="Time to load the bundle and warm up.")
@@ -75,6 +89,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="What is logged; `warning` leaves out the requests."
     )
+    otel: bool = Field(
+        False, description="Send OpenTelemetry traces, as the OTEL_ variables say; needs [otel]."
+    )
     loader: str = Field(BUNDLE_LOADER, description="Function that opens the bundle in the worker.")
 
     @field_validator("api_keys", "cors_origins", mode="before")
@@ -82,13 +99,25 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        return tuple(part for part in (p.strip() for p in value.split(",")) if part)
+        # A file that was edited on Windows may begin with a byte-order mark.
+        parts = (part.strip().strip("\ufeff") for part in value.split(","))
+        return tuple(part for part in parts if part)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _as_sent(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(origin.rstrip("/") for origin in origins)  # browsers send none
 
     @model_validator(mode="after")
     def _agree(self) -> Settings:
         if self.queue < self.max_images:
             raise ValueError(
                 f"queue ({self.queue}) must not be less than max_images ({self.max_images})"
+            )
+        if 0 < self.client_images < self.max_images:
+            raise ValueError(
+                f"client_images ({self.client_images}) must not be less than max_images "
+                f"({self.max_images})"
             )
         if self.ssl_keyfile and not self.ssl_certfile:
             raise ValueError("ssl_keyfile needs ssl_certfile too")
@@ -104,6 +133,10 @@ def settings(**given: Any) -> Settings:
 
     Raises InputError that names each wrong setting, its value's fault, and its variable.
     """
+    named = given.get("api_keys", os.environ.get("PYFLUX_API_KEYS"))
+    if isinstance(named, str) and not named.strip(", \ufeff"):
+        # Whoever sets it means to be protected: to serve everybody then would be a trap.
+        raise InputError("PYFLUX_API_KEYS names no key. Write the keys, or leave it out.")
     try:
         return Settings(**given)
     except ValidationError as error:

@@ -25,10 +25,12 @@ import numpy as np
 from pyflux_transfer.data.decode import Pixels
 from pyflux_transfer.data.preprocess import normalise
 from pyflux_transfer.engines.torch.allocator import keep_memory
-from pyflux_transfer.errors import EngineError, PyFluxTransferError
+from pyflux_transfer.errors import EngineError, InputError, PyFluxTransferError
 from pyflux_transfer.networks.tensors import Array
-from pyflux_transfer.serving.model import Model, find_loader
+from pyflux_transfer.serving import logs
+from pyflux_transfer.serving.model import find_loader
 from pyflux_transfer.serving.ring import Layout, Ring
+from pyflux_transfer.serving.soundness import warm_up
 
 # An engine that fails this often in a row is taken for broken; a new process starts clean.
 MAX_FAILURES = 3
@@ -47,6 +49,7 @@ class Job:
     slot: int
     submitted: float
     deadline: float
+    alone: bool = False  # in no batch with others, and nothing else beside it
 
 
 class Inbox(Protocol):
@@ -67,11 +70,16 @@ def batches(
 
     A batch takes all that waits. It then waits for more only while images are `coming`, at most
     until `window_s` after its first job was submitted and never past a deadline. So a lone request
-    is not delayed, and a busy worker's queue needs no window at all.
+    is not delayed, and a busy worker's queue needs no window at all. A job that must be alone is a
+    batch.
     """
     ended = False
-    while not ended and (first := inbox.get()) is not None:
-        batch = [first]
+    kept: Job | None = None
+    while not ended and (first := kept or inbox.get()) is not None:
+        batch, kept = [first], None
+        if first.alone:
+            yield batch
+            continue
         closes = min(first.submitted + window_s, first.deadline)
         while len(batch) < size:
             wait_s = closes - clock() if coming() > 0 else 0.0
@@ -81,6 +89,9 @@ def batches(
                 break
             if job is None:
                 ended = True
+                break
+            if job.alone:
+                kept = job
                 break
             batch.append(job)
             closes = min(closes, job.deadline)
@@ -125,6 +136,7 @@ class Answerer:
         """Answer one batch; raise EngineError when every image failed several times in a row."""
         started = time.monotonic()
         live = [job.slot for job in batch if not self._ring.abandoned[job.slot]]
+        self._ring.started[live] = 1
         errors = compute(self._predict, self._ring, live) if live else {}
         message = {
             "event": "done",
@@ -150,6 +162,10 @@ def serve(found: Iterable[list[Job]], answer: Callable[[list[Job]], None], lanes
     with ThreadPoolExecutor(lanes, "lane") as threads:
         under_way: set[Future[None]] = set()
         for batch in found:
+            if batch[0].alone:
+                for each in wait(under_way).done:
+                    each.result()
+                under_way = set()
             if lanes == 1 or (len(batch) == 1 and all(each.done() for each in under_way)):
                 answer(batch)
                 continue
@@ -159,16 +175,6 @@ def serve(found: Iterable[list[Job]], answer: Callable[[list[Job]], None], lanes
                 done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
                 for each in done:
                     each.result()
-
-
-def warm_up(model: Model, size: int) -> float:
-    """Compute one image, then a full batch twice; return the seconds of the last."""
-    side = model.description.preprocessing.crop
-    for count in (1, size):
-        model.predict(np.zeros((count, 3, side, side), np.float32))
-    started = time.monotonic()
-    model.predict(np.zeros((size, 3, side, side), np.float32))
-    return time.monotonic() - started
 
 
 class PipeInbox:
@@ -195,7 +201,7 @@ class PipeInbox:
                 raise queue.Empty
             for line in self._read():
                 message = json.loads(line)
-                times = message["submitted"], message["deadline"]
+                times = message["submitted"], message["deadline"], message.get("alone", False)
                 self._jobs.extend(Job(slot, *times) for slot in message["slots"])
         return self._jobs.popleft() if self._jobs else None
 
@@ -220,6 +226,7 @@ def main() -> None:
     keep_memory()
     inbox, send = _take_pipes()
     config = inbox.configuration()
+    logs.configure(*config["log"])
 
     def report(state: str) -> None:
         send({"event": "state", "state": state})
@@ -232,7 +239,8 @@ def main() -> None:
     except Exception as error:
         known = isinstance(error, PyFluxTransferError)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
-        send({"event": "failed", "reason": reason})
+        # What was given cannot be used, now or later; all else may be the moment's.
+        send({"event": "failed", "reason": reason, "final": isinstance(error, InputError)})
         return
     _ignore_signals()  # Julia has put its own handlers
     description = model.description
@@ -264,8 +272,11 @@ def _take_pipes() -> tuple[PipeInbox, Callable[[dict[str, Any]], None]]:
     os.dup2(2, 1)
 
     def send(message: dict[str, Any]) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(message) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # nobody is there any more, to answer or to tell
+            os._exit(1)
 
     threading.Thread(target=_end_with_parent, args=(jobs,), daemon=True).start()
     return PipeInbox(jobs), send

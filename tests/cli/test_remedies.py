@@ -32,7 +32,7 @@ REACH = {
     "installation/*": ("doctor",),
     "serving/*": ("serve",),
     "cli/app.py": ("*",),
-    "cli/options.py": TRAINS,
+    "cli/options.py": ("train",),
     "cli/networks.py": ("features",),
     "cli/*": ("{stem}",),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -128,7 +129,23 @@ class Service:
     # --- faults ---------------------------------------------------------------------------------
 
     def workers(self) -> list[psutil.Process]:
-        return [p for p in self.ps.children() if p.status() != psutil.STATUS_ZOMBIE]
+        """Return the processes that compute."""
+        return self._children("serving.worker")
+
+    def decoders(self) -> list[psutil.Process]:
+        """Return the processes that decode."""
+        return self._children("data.decoder")
+
+    def _children(self, program: str) -> list[psutil.Process]:
+        found = []
+        for process in self.ps.children():
+            with contextlib.suppress(psutil.Error):
+                if any(program in word for word in process.cmdline()):
+                    found.append(process)
+        return found
+
+    def zombies(self) -> list[psutil.Process]:
+        return [p for p in self.ps.children() if p.status() == psutil.STATUS_ZOMBIE]
 
     def kill_worker(self) -> None:
         self.workers()[0].kill()

@@ -1,7 +1,8 @@
 """A loader without an engine: a model that tells red from green from blue, and can be broken.
 
 The "bundle" is a JSON file. `delay_s` is slept for each call. A file `<bundle>.hold` holds every
-call for as long as it exists. The image's mean colour decides, so each answer can be checked.
+call for as long as it exists. `scale` multiplies the answers, `how` alters the preprocessing. The
+image's mean colour decides, so each answer can be checked.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +41,7 @@ class Fake:
     path: Path
     delay_s: float
     lanes: int
+    scale: float = 1.0
 
     def predict(self, images: Array) -> Array:
         while Path(f"{self.path}.hold").exists():
@@ -53,7 +56,7 @@ class Fake:
             raise RuntimeError("this colour cannot be computed")
         if NAN in colours:
             return np.full((len(images), len(CLASSES)), np.nan, np.float32)
-        return expected(images)
+        return np.asarray(self.scale * expected(images), np.float32)
 
 
 def fake(path: Path, options: dict[str, str], report: Report) -> Fake:
@@ -64,13 +67,22 @@ def fake(path: Path, options: dict[str, str], report: Report) -> Fake:
         os.kill(os.getpid(), signal.SIGKILL)
     if row.get("broken"):
         raise BundleError(f"{path.name} is damaged: {row['broken']}.")
+    plain = Preprocessing(
+        **{**asdict(PLAIN), **{k: _tuple(v) for k, v in row.get("how", {}).items()}}
+    )
     engine = sorted({"torch", "juliacall"} & set(sys.modules))
     description = Description(
         id=row.get("id", "one"),
         architecture="fake",
         engine="numpy",
         classes=tuple(row.get("classes", CLASSES)),
-        preprocessing=PLAIN,
+        preprocessing=plain,
         info={"options": options, "loaded": engine},
     )
-    return Fake(description, path, row.get("delay_s", 0.0), row.get("lanes", 1))
+    return Fake(
+        description, path, row.get("delay_s", 0.0), row.get("lanes", 1), row.get("scale", 1)
+    )
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from pyflux_transfer.errors import ImageError
-from pyflux_transfer.serving.body import Buffer, Upload, receive_body, unpack
+from pyflux_transfer.serving.body import Buffer, receive_body, unpack
 from pyflux_transfer.serving.problems import Problem
+from pyflux_transfer.serving.uploads import Upload
 
 FORM = {"content-type": "multipart/form-data; boundary=XX"}
 OTHER = {"content-type": "multipart/form-data; boundary=YY"}
@@ -117,7 +118,8 @@ def test_a_boundary_at_every_split_of_the_data_is_found() -> None:
         ),
         ({"content-type": f"multipart/form-data; boundary={'Y' * 500}"}, b"x", "malformed_body"),
         (FORM, form(*[part('name="file"', b"x")] * 10_000), "too_many_images"),
-        (FORM, form(*[part('name="comment"', b"x")] * 10_000), "too_many_images"),
+        (FORM, form(*[part('name="comment"', b"x")] * 10_000), "invalid"),
+        (FORM, form(part('name="file"; filename=""', b"")), "invalid"),
         (JSON, b"{", "malformed_body"),
         (JSON, b"", "malformed_body"),
         (JSON, b"[" * 100_000, "malformed_body"),
@@ -128,6 +130,11 @@ def test_a_boundary_at_every_split_of_the_data_is_found() -> None:
         (JSON, b"[]", "invalid"),
         (JSON, b'\xff{"images": ["QQ=="]}', "malformed_body"),
         (JSON, b'{"images": [' + b'"QQ==",' * 9 + b'"QQ=="]}', "too_many_images"),
+        (JSON, b'{"images": [' + b"1," * 1_000_000 + b"1]}", "too_many_images"),
+        (JSON, b'{"images": [' + b'"",' * 1_000_000 + b'""]}', "too_many_images"),
+        (JSON, b'{"images": [' + b"{}," * 1_000_000 + b"1]}", "too_many_images"),
+        (JSON, b'{"images": [' + b"1" * 1_000_000 + b"]}", "malformed_body"),
+        (JSON, b'{"images": ["\\ud800"]}', "invalid"),
         ({}, b"x", "unsupported_type"),
         ({"content-type": "text/plain"}, b"x", "unsupported_type"),
         ({"content-type": "application/x-www-form-urlencoded"}, b"x", "unsupported_type"),
@@ -147,6 +154,34 @@ def test_base64_is_taken_plain_and_as_data_url() -> None:
     assert first == Upload("image 0", b"ABC")
     assert second.data == b"ABC"
     assert isinstance(third.data, ImageError)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "+/8+QUI=",
+        "-_8-QUI=",
+        "+/8+QUI",
+        "+/8+\\r\\nQUI=\\n",
+        "+\\/8+QUI=",
+        "DATA:image/png;base64,+/8+QUI=",
+        "data:;base64,-_8-\\nQUI",
+    ],
+)
+def test_base64_is_taken_as_tools_write_it(text: str) -> None:
+    assert unpack(JSON, f'{{"images": ["{text}"]}}'.encode(), 1)[0].data == b"\xfb\xff>AB"
+
+
+def test_a_form_is_taken_as_browsers_and_libraries_send_it() -> None:
+    file = part('name="file"; filename="a.jpg"', b"one")
+    assert unpack(FORM, form(file, part('name="file"; filename=""', b"")), 1)[0].data == b"one"
+    assert len(unpack(FORM, form(*[part(f'name="t{i}"', b"v") for i in range(40)], file), 1)) == 1
+    assert unpack(FORM, b"preamble\r\n" + form(file) + b"epilogue", 1)[0].data == b"one"
+    named = form(part("name=\"image\"; filename*=UTF-8''%D1%84.jpg", b"one"))
+    assert unpack(FORM, named, 1) == [Upload("ф.jpg", b"one")]
+    coded = form(part('name="file"; filename="a"\r\nContent-Transfer-Encoding: base64', b"QUJD"))
+    assert unpack(FORM, coded, 1) == [Upload("a", b"ABC")]
+    assert unpack({**FORM, "content-encoding": "identity"}, form(file), 1)[0].data == b"one"
 
 
 def test_a_raw_image_is_one_upload() -> None:

@@ -73,13 +73,12 @@ def descriptors(service: Service) -> int:
 
 
 @pytest.mark.slow
-def test_twenty_kills_under_load_lose_no_request_silently_and_leak_nothing(start: Start) -> None:
-    service = start("--log-format", "json").wait()
-    service.predict(RED)
+def test_twenty_kills_under_load_lose_no_request_and_leak_nothing(start: Start) -> None:
+    service = start("--log-format", "json", "--decode-threads", "1").wait()
+    service.predict(*[RED] * 16)  # starts all decoding processes
     before = descriptors(service)
     hold = service.hold()
-    slowest = recovery = 0.0
-    told: set[str] = set()
+    recovery = 0.0
     for _ in range(20):
         hold.touch()
         with ThreadPoolExecutor(4) as threads:
@@ -87,27 +86,125 @@ def test_twenty_kills_under_load_lose_no_request_silently_and_leak_nothing(start
             queued(service, 4)
             began = time.monotonic()
             service.kill_worker()
-            for future in flying:
-                answer = future.result()
-                assert answer.status_code == 503
-                assert answer.json()["error"]["code"] == "worker_lost"
-                assert "retry-after" in answer.headers
-                told.add(answer.json()["error"]["message"])
-            slowest = max(slowest, time.monotonic() - began)
-        hold.unlink()
+            hold.unlink()
+            assert [future.result().status_code for future in flying] == [200] * 4
         service.wait()
         recovery = max(recovery, time.monotonic() - began)
-        assert service.predict(RED).status_code == 200
-    assert slowest < 1
-    assert any("SIGKILL" in message for message in told)
-    print(f"503 after {slowest:.3f} s, ready again after {recovery:.2f} s at most")
+    print(f"ready again after {recovery:.2f} s at most")
     assert service.metric("pyflux_transfer_worker_restarts_total") == 20
     assert service.metric("pyflux_transfer_queue_depth") == 0
     assert len(service.workers()) == 1
-    assert len(service.ps.children()) == 1  # no zombies either
+    assert not service.zombies()
     until(lambda: descriptors(service) <= before)
     maps = Path(f"/proc/{service.process.pid}/maps").read_text()
     assert maps.count("memfd:pyflux-transfer") == 1
+
+
+def test_what_a_dead_worker_had_is_computed_by_the_next(start: Start) -> None:
+    service = start("--max-batch", "2").wait()
+    hold = service.hold()
+    colours = many_colours(6)
+    with ThreadPoolExecutor(6) as threads:
+        flying = [threads.submit(service.predict, colour(rgb)) for rgb in colours]
+        queued(service, 6)
+        service.kill_worker()
+        hold.unlink()
+        answers = [future.result() for future in flying]
+    got = [answer.json()["predictions"][0]["probability"] for answer in answers]
+    assert got == pytest.approx([truth(rgb) for rgb in colours], abs=2e-6)
+
+
+def test_a_photo_that_kills_workers_fails_alone_after_two(start: Start) -> None:
+    service = start("--max-batch", "8", bundle={"lanes": 2}).wait()
+    hold = service.hold()
+    with ThreadPoolExecutor(6) as threads:
+        flying = [threads.submit(service.predict, RED) for _ in range(5)]
+        queued(service, 5)
+        killer = threads.submit(service.predict, colour(loaders.CRASH))
+        queued(service, 6)
+        hold.unlink()
+        assert [future.result().status_code for future in flying] == [200] * 5
+        assert killer.result().status_code == 503
+        assert killer.result().json()["error"]["code"] == "worker_lost"
+    assert service.state()["workers"]["restarts"] == 2
+
+
+def test_what_arrives_while_a_worker_restarts_waits_for_it(start: Start) -> None:
+    service = start(bundle={"load_s": 0.5}).wait()
+    service.kill_worker()
+    until(lambda: service.state()["state"] != "ready", 2)
+    assert service.predict(RED).status_code == 200
+
+
+def test_no_wait_is_begun_that_cannot_end_in_time(start: Start) -> None:
+    service = start("--deadline-s", "1", bundle={"load_s": 3.0}).wait()
+    service.kill_worker()
+    until(lambda: service.state()["state"] != "ready", 2)
+    refused = service.predict(RED)
+    assert refused.json()["error"]["code"] == "no_worker"
+    assert int(refused.headers["retry-after"]) >= 2
+
+
+def test_a_stopped_worker_is_told_by_readyz(start: Start) -> None:
+    service = start().wait()
+    service.workers()[0].suspend()
+    until(lambda: service.client.get("/readyz").status_code == 503)
+    assert service.state()["state"] == "stalled"
+    service.workers()[0].resume()
+    service.wait()
+
+
+def test_a_worker_without_progress_is_told_by_readyz(start: Start) -> None:
+    service = start().wait()
+    with ThreadPoolExecutor(1) as threads:
+        victim = threads.submit(service.predict, colour(loaders.HANG))
+        until(lambda: service.state()["state"] == "stalled", 5)
+        service.kill_worker()
+        service.wait()
+        service.kill_worker()
+        assert victim.result().status_code == 503
+
+
+def test_deaths_while_loading_are_not_for_ever_once_it_has_served(start: Start) -> None:
+    service = start().wait()
+    write_bundle(service.bundle, die_at_start=True)
+    service.kill_worker()
+    until(lambda: service.state()["workers"]["restarts"] >= 4, 20)
+    assert service.state()["state"] != "ready"
+    write_bundle(service.bundle)
+    service.wait()
+    assert service.predict(RED).status_code == 200
+
+
+def test_a_bundle_that_is_half_there_at_a_restart_is_tried_again(start: Start) -> None:
+    service = start().wait()
+    write_bundle(service.bundle, broken="cut short")
+    service.kill_worker()
+    until(lambda: service.state()["workers"]["restarts"] >= 2, 20)
+    write_bundle(service.bundle)
+    service.wait()
+    assert service.predict(RED).status_code == 200
+
+
+def test_a_hang_up_at_the_start_and_in_the_drain_is_harmless(start: Start) -> None:
+    service = start(bundle={"load_s": 0.5})
+    service.wait("installing")
+    service.process.send_signal(signal.SIGHUP)
+    service.wait()
+    hold = service.hold()
+    with ThreadPoolExecutor(1) as threads:
+        flying = threads.submit(service.predict, RED)
+        queued(service, 1)
+        service.terminate()
+        for _ in range(5):
+            service.process.send_signal(signal.SIGHUP)
+            time.sleep(0.02)
+        hold.unlink()
+        assert flying.result().status_code == 200
+    while service.process.poll() is None:
+        service.process.send_signal(signal.SIGHUP)
+        time.sleep(0.005)
+    assert service.process.returncode == 0
 
 
 def test_while_no_worker_is_there_requests_are_refused_at_once(start: Start) -> None:
@@ -191,27 +288,36 @@ def test_a_deadline_is_kept_while_the_worker_is_merely_slow(start: Start) -> Non
     [
         ({"broken": "tensor 7 is missing"}, "tensor 7 is missing"),
         ({"die_at_start": True}, "killed by SIGKILL, 3 times in a row"),
+        ({"scale": 2}, "do not sum to 1"),
+        ({"how": {"crop": 2049, "resize": 2049}}, "preprocessing.crop"),
     ],
 )
-def test_a_bundle_that_cannot_load_ends_in_failed_not_in_a_loop(
+def test_what_can_never_be_served_ends_the_process_with_a_status(
     start: Start, bundle: dict[str, object], reason: str
 ) -> None:
     service = start(bundle=bundle)
-    service.wait("failed")
-    assert reason in service.state()["reason"]
-    answer = service.predict(RED)
-    assert answer.status_code == 503
-    assert reason in answer.json()["error"]["message"]
-    assert service.client.get("/livez").status_code == 200
-    before = sum(service.ps.cpu_times()[:4])
-    time.sleep(1)
-    assert not service.workers()
-    assert sum(service.ps.cpu_times()[:4]) - before < 0.2
-    # A better file and SIGHUP bring it back.
-    write_bundle(service.bundle)
+    assert service.process.wait(20) == 1
+    assert reason in service.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"scale": float("nan")},
+        {"how": {"std": [float("nan")] * 3}},
+        {"how": {"mean": [0.1, 0.2]}},
+        {"classes": ["a", "b"]},
+    ],
+)
+def test_a_bad_model_never_replaces_a_good_one(start: Start, bad: dict[str, object]) -> None:
+    service = start(bundle={"id": "good"}).wait()
+    write_bundle(service.bundle, id="bad", **bad)
     service.process.send_signal(signal.SIGHUP)
-    service.wait("ready")
-    assert service.predict(RED).status_code == 200
+    until(lambda: "newer bundle cannot be served" in service.state()["reason"])
+    assert service.state()["state"] == "ready"
+    answer = service.predict(RED)
+    assert answer.status_code == 200
+    assert answer.json()["model"]["id"] == "good"
 
 
 def test_an_engine_error_is_the_image_s_own_and_a_broken_engine_is_replaced(start: Start) -> None:
@@ -229,6 +335,42 @@ def test_an_engine_error_is_the_image_s_own_and_a_broken_engine_is_replaced(star
     assert service.predict(RED).status_code == 200
 
 
+def test_one_client_s_limit_is_not_another_s(start: Start) -> None:
+    options = ("--client-images", "4", "--max-images", "4", "--queue", "12")
+    service = start(*options, PYFLUX_API_KEYS="one,two").wait()
+    hold = service.hold()
+
+    def ask(key: str) -> httpx.Response:
+        return service.client.post(
+            "/predict", json=base64_json(RED, RED), headers={"X-API-Key": key}
+        )
+
+    with ThreadPoolExecutor(3) as threads:
+        flying = [threads.submit(ask, "one") for _ in range(2)]
+        queued(service, 4)
+        refused = ask("one")
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "client_full"
+        other = threads.submit(ask, "two")
+        queued(service, 6)
+        hold.unlink()
+        assert [each.result().status_code for each in (*flying, other)] == [200] * 3
+    text = service.client.get("/metrics").text
+    assert 'pyflux_transfer_images_total{client="key 1"} 4.0' in text
+    assert 'pyflux_transfer_images_total{client="key 2"} 2.0' in text
+
+
+def test_a_small_request_does_not_wait_for_all_images_of_large_ones(start: Start) -> None:
+    options = ("--max-batch", "1", "--queue", "128", "--max-images", "32")
+    service = start(*options, bundle={"delay_s": 0.02}).wait()
+    with ThreadPoolExecutor(4) as threads:
+        large = [threads.submit(service.predict, *[RED] * 32) for _ in range(3)]
+        until(lambda: service.metric("pyflux_transfer_queue_depth") > 80)
+        assert service.predict(RED).status_code == 200
+        assert not any(each.done() for each in large)
+        assert [each.result().status_code for each in large] == [200] * 3
+
+
 def test_two_workers_share_the_load_and_one_s_death_is_not_the_other_s(start: Start) -> None:
     service = start("--workers", "2", "--max-batch", "1").wait()
     until(lambda: service.state()["workers"]["ready"] == 2)
@@ -237,10 +379,9 @@ def test_two_workers_share_the_load_and_one_s_death_is_not_the_other_s(start: St
         flying = [threads.submit(service.predict, RED) for _ in range(8)]
         queued(service, 8)
         service.kill_worker()
-        until(lambda: sum(future.done() for future in flying) == 4)
         hold.unlink()
         counts = Counter(future.result().status_code for future in flying)
-    assert counts == {200: 4, 503: 4}
+    assert counts == {200: 8}
     until(lambda: service.state()["workers"]["ready"] == 2)
 
 
@@ -377,9 +518,48 @@ def test_ctrl_c_while_loading_ends_soon(start: Start) -> None:
     assert not worker.is_running()
 
 
-def test_the_worker_ends_when_the_web_process_is_killed(start: Start) -> None:
+def test_the_grace_time_ends_whatever_is_being_decoded(start: Start) -> None:
+    service = start("--grace-s", "1", "--decode-threads", "1").wait()
+    service.predict(*[RED] * 8)
+    decoders = service.decoders()
+    for decoder in decoders:
+        decoder.suspend()
+    with ThreadPoolExecutor(1) as threads:
+        victim = threads.submit(service.predict, RED)
+        queued(service, 1)
+        service.terminate()
+        assert victim.result().status_code == 503
+        assert service.process.wait(8) == 0
+    assert not any(decoder.is_running() for decoder in decoders)
+
+
+def test_a_photo_whose_decoding_hangs_is_answered_and_its_process_replaced(start: Start) -> None:
+    service = start("--decode-s", "0.5", "--decode-threads", "1").wait()
+    service.predict(*[RED] * 8)
+    for decoder in service.decoders():
+        decoder.suspend()
+    answer = service.predict(RED)
+    assert answer.status_code == 422
+    assert "longer than 0.5 s" in answer.json()["error"]["message"]
+    for decoder in service.decoders():
+        decoder.resume()
+    assert service.predict(RED).status_code == 200
+
+
+def test_killed_decoding_processes_lose_no_request(start: Start) -> None:
     service = start().wait()
-    worker = service.workers()[0]
+    for _ in range(3):
+        assert service.predict(*[RED] * 8).status_code == 200
+        for decoder in service.decoders():
+            decoder.kill()
+
+
+def test_all_processes_end_when_the_web_process_is_killed(start: Start) -> None:
+    service = start().wait()
+    service.predict(RED)
+    children = [*service.workers(), *service.decoders()]
+    assert len(children) >= 2
     service.process.kill()
     service.process.wait()
-    until(lambda: not worker.is_running() or worker.status() == "zombie", 5)
+    for child in children:
+        until(lambda child=child: not child.is_running() or child.status() == "zombie", 5)

@@ -45,6 +45,12 @@ def test_the_file_is_read_again(tmp_path: Path) -> None:
     assert keys.admit({"x-api-key": "three"})
 
 
+def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
+    assert Keys((), file).admit({"x-api-key": "one"})
+
+
 def test_a_file_without_keys_does_not_open_the_service(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("one\n")
@@ -56,3 +62,15 @@ def test_a_file_without_keys_does_not_open_the_service(tmp_path: Path) -> None:
     assert keys.admit({"x-api-key": "one"})
     with pytest.raises(InputError, match="Cannot read the API keys"):
         Keys((), tmp_path / "missing")
+
+
+def test_keys_have_names(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# who, what\nteam A  one\ntwo\n")
+    keys = Keys(BOTH, file)
+    named = {
+        key: keys.name({"x-api-key": key}) for key in ("old-key", "new-key", "one", "two", "x")
+    }
+    assert named == {
+        "old-key": "key 1", "new-key": "key 2", "one": "team A", "two": "line 3", "x": None,
+    }  # fmt: skip

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 
 from pyflux_transfer.serving.logs import JsonFormatter, PlainFormatter
@@ -40,3 +41,18 @@ def test_plain_lines_show_the_fields_behind_the_message() -> None:
     forged = PlainFormatter().format(record("request", path="/a\n2030 INFO status=200"))
     assert forged.endswith('path="/a\\n2030 INFO status=200"')
     assert PlainFormatter().format(record("hello")).endswith("WARNING hello")
+
+
+def test_the_lines_of_all_libraries_have_the_chosen_form() -> None:
+    program = (
+        "import logging, warnings; from pyflux_transfer.serving.logs import configure;"
+        "configure('json', 'info'); logging.getLogger('PIL.Image').warning('odd');"
+        "logging.getLogger('python_multipart.multipart').warning('odd');"
+        "logging.getLogger('uvicorn.error').info('odd'); warnings.warn('odd');"
+        "logging.getLogger('some.library').info('not heard')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    rows = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [row["logger"] for row in rows] == [
+        "PIL.Image", "python_multipart.multipart", "uvicorn.error", "py.warnings",
+    ]  # fmt: skip

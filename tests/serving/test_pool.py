@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,13 @@ def picture(value: int) -> Pixels:
     return image
 
 
+def fill(value: int) -> Callable[[Pixels], None]:
+    def load(target: Pixels) -> None:
+        target[...] = picture(value)
+
+    return load
+
+
 def truth(*values: int) -> Array:
     pictures = np.stack([picture(value) for value in values])
     return loaders.expected(normalise(pictures, loaders.PLAIN))
@@ -73,7 +80,7 @@ def soon() -> float:
 
 async def send(pool: Pool, threads: ThreadPoolExecutor, *values: int) -> Array:
     with pool.admit(len(values)) as lease:
-        work = [lease.fill(i, threads, lambda v=v: picture(v)) for i, v in enumerate(values)]
+        work = [lease.fill(i, threads.submit, fill(v)) for i, v in enumerate(values)]
         await asyncio.gather(*work)
         rows, _ = await lease.submit(soon())
         return rows
@@ -106,17 +113,54 @@ def test_a_full_pool_refuses_and_counts_right(run: Callable[[Test], None]) -> No
     run(test)
 
 
+def test_places_are_shared_when_others_want_some(run: Callable[[Test], None]) -> None:
+    async def test(pool: Pool, _: ThreadPoolExecutor) -> None:
+        with (
+            pool.admit(5, "greedy"),
+            pool.admit(1, "other"),
+            pytest.raises(Problem, match="5 of 6 places, and 1 others"),
+        ):
+            pool.admit(1, "greedy")
+        with pool.admit(3, "greedy"), pool.admit(1, "other"), pool.admit(2, "other"):
+            assert pool.current.taken == 6
+        with pool.admit(3, "alone"), pool.admit(3, "alone"):
+            pass
+
+    run(test)
+
+
+def test_what_waits_in_a_deployment_that_is_replaced_is_told_so(
+    run: Callable[[Test], None],
+) -> None:
+    async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
+        with pool.admit(1) as lease, pool.admit(1) as late:
+            await lease.fill(0, threads.submit, fill(120))
+            pool.current.ready[0].kill("by the test")
+            waiting = lease.submit(soon())
+            closing = asyncio.create_task(pool.current.close(5))
+            with pytest.raises(Problem) as caught:
+                await waiting
+            assert caught.value.code == "worker_lost"
+            with pytest.raises(Problem):
+                late.submit(soon())
+        await closing
+        pool.current = type(pool.current)(pool._plan, Metrics())
+        await pool.current.settled.wait()
+
+    run(test)
+
+
 def test_a_thread_keeps_its_slot_when_the_request_is_gone(run: Callable[[Test], None]) -> None:
     async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
         gate, entered = threading.Event(), threading.Event()
 
-        def slow() -> Pixels:
+        def slow(target: Pixels) -> None:
             entered.set()
             gate.wait()
-            return picture(120)
+            target[...] = picture(120)
 
         with pool.admit(2) as lease:
-            decoding = lease.fill(0, threads, slow)
+            decoding = lease.fill(0, threads.submit, slow)
             await until(entered.is_set)
             decoding.cancel()
         assert pool.current.taken == 1
@@ -147,42 +191,71 @@ def test_a_cancelled_request_frees_its_slots_when_the_worker_is_done(
     run(test)
 
 
-def test_death_before_during_and_after_submission(run: Callable[[Test], None]) -> None:
+def test_a_death_before_during_and_after_submission_loses_nothing(
+    run: Callable[[Test], None],
+) -> None:
     async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
         hold = Path(f"{pool.current.plan.command.path}.hold")
 
-        async def during(act: Callable[[], Awaitable[Any]]) -> str:
-            with pytest.raises(Problem) as caught:
-                await act()
-            return caught.value.code
-
-        async def killed_while_decoding() -> None:
+        async def killed_while_decoding() -> Array:
             with pool.admit(1) as lease:
                 pool.current.ready[0].kill("by the test")
-                await lease.fill(0, threads, lambda: picture(120))
-                await lease.submit(soon())
+                await lease.fill(0, threads.submit, fill(120))
+                return (await lease.submit(soon()))[0]
 
-        async def killed_after_submission() -> None:
+        async def killed_after_submission() -> Array:
             with pool.admit(1) as lease:
-                await lease.fill(0, threads, lambda: picture(120))
+                await lease.fill(0, threads.submit, fill(120))
                 hold.touch()  # or it might be quicker than the signal
                 answer = lease.submit(soon())
                 pool.current.ready[0].kill("by the test")
                 hold.unlink()
-                await answer
+                return (await answer)[0]
 
-        async def killed_before() -> None:
+        async def killed_before() -> Array:
             pool.current.ready[0].kill("by the test")
-            await send(pool, threads, 120)
+            return await send(pool, threads, 120)
 
-        cases = ((killed_while_decoding, "worker_lost"), (killed_after_submission, "worker_lost"))
-        for act, code in (*cases, (killed_before, "no_worker")):
-            assert await during(act) == code
-            await until(lambda: pool.current.ready)
+        for act in (killed_while_decoding, killed_after_submission, killed_before):
+            assert np.allclose(await act(), truth(120))
             assert pool.current.taken == 0
-            await send(pool, threads, 120)
         assert pool.current.ring is not None
         assert pool.current.ring.coming == 0
+
+    run(test)
+
+
+def test_a_request_given_up_while_no_worker_is_there_frees_its_places(
+    run: Callable[[Test], None],
+) -> None:
+    async def test(pool: Pool, threads: ThreadPoolExecutor) -> None:
+        pool.current.ready[0].kill("by the test")
+        with pool.admit(2) as lease:
+            for place in range(2):
+                await lease.fill(place, threads.submit, fill(120))
+            waiting = lease.submit(soon())
+        assert waiting.cancelled()
+        assert pool.current.taken == 0
+
+    run(test)
+
+
+def test_a_reload_survives_an_exception_and_is_tried_again(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(pool: Pool, _: ThreadPoolExecutor) -> None:
+        def full() -> int:
+            raise OSError(24, "Too many open files")
+
+        old = pool.current
+        with monkeypatch.context() as patch:
+            patch.setattr("pyflux_transfer.serving.pool.AGAIN_S", 0.05)
+            patch.setattr("pyflux_transfer.serving.deployment.anonymous_memory", full)
+            pool.reload()
+            await until(lambda: "Too many open files" in pool.status.reason)
+            assert pool.status.state == "ready"
+        await until(lambda: pool.current is not old)
+        assert pool.status.reason == ""
 
     run(test)
 

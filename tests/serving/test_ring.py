@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pyflux_transfer.serving.ring import Layout, Ring, anonymous_memory
+from pyflux_transfer.data.memory import anonymous_memory
+from pyflux_transfer.serving.ring import Layout, Ring
 
 
 def test_two_views_of_one_memory_see_each_other() -> None:

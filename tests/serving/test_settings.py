@@ -19,7 +19,7 @@ def test_options_win_over_the_environment_and_that_over_the_defaults(
 
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYFLUX_API_KEYS", "first, second ,")
-    monkeypatch.setenv("PYFLUX_CORS_ORIGINS", "https://a.example,https://b.example")
+    monkeypatch.setenv("PYFLUX_CORS_ORIGINS", "https://a.example,https://b.example/")
     found = settings(bundle="a.safetensors")
     assert [key.get_secret_value() for key in found.api_keys] == ["first", "second"]
     assert found.cors_origins == ("https://a.example", "https://b.example")
@@ -47,3 +47,17 @@ def test_a_wrong_setting_is_named(given: dict[str, object], said: str) -> None:
     bundle = {} if not given else {"bundle": "a.safetensors"}
     with pytest.raises(InputError, match=said):
         settings(**bundle, **given)
+
+
+@pytest.mark.parametrize("named", ["", " ", ",", " , ", "\ufeff"])
+def test_an_empty_list_of_keys_is_an_error_and_not_an_open_door(
+    monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.setenv("PYFLUX_API_KEYS", named)
+    with pytest.raises(InputError, match="names no key"):
+        settings(bundle="a.safetensors")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key() -> None:
+    found = settings(bundle="a.safetensors", api_keys="\ufeffone,two")
+    assert [key.get_secret_value() for key in found.api_keys] == ["one", "two"]

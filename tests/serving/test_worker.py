@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pyflux_transfer.data.memory import anonymous_memory
 from pyflux_transfer.errors import EngineError
 from pyflux_transfer.networks.tensors import Array
-from pyflux_transfer.serving.ring import Layout, Ring, anonymous_memory
+from pyflux_transfer.serving.ring import Layout, Ring
 from pyflux_transfer.serving.worker import Answerer, Job, PipeInbox, batches, compute, serve
 
 LATER = 1e9
