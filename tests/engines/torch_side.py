@@ -13,14 +13,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
+from pyflux_transfer.classifier import load
 from pyflux_transfer.engines.base import Labels, Network, Plan, Update, tail_stages
 from pyflux_transfer.networks.catalog import architecture
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.networks.units import Unit, resolve_cut, tensors
+from pyflux_transfer.training import deeper
+from pyflux_transfer.training.verdict import Verdict
 
 Arrays = dict[str, Array]
 
@@ -107,6 +111,37 @@ def evaluate(network: Network, images: Array, cuts: list[int]) -> Arrays:
     return result
 
 
+def followed(engine: str, folder: Path) -> Arrays:
+    """What the recipe finds in a folder of photos, one way deeper included, whether it pays or not.
+
+    One fold judges it, and resnet18 has an untrained trunk.
+    """
+    with (
+        mock.patch.dict(deeper.QUALITIES, {"good": (deeper.Way(1 / 4, 1e-4),)}),
+        mock.patch.object(deeper, "JUDGED", 1),
+        mock.patch.object(Verdict, "pays", True),
+    ):
+        net = load("resnet18", weights=None, engine=engine, precision="fp32", seed=5)
+        model = net.with_head(sorted(place.name for place in folder.iterdir()))
+        head = model.fit(folder, quality="head", cache=False)
+        run = model.fit(folder, cache=False)
+    assert head.estimate
+    assert run.estimate
+    rows = [
+        [told.accuracy, told.log_loss, temperature, told.decay]
+        for told, temperature in (
+            (head.estimate, head.temperature), (run.estimate, run.temperature),
+        )
+    ]  # fmt: skip
+    answers = model.predict(sorted(folder.rglob("*.png")), top=1)
+    losses = [record.train_loss for record in run.records]
+    return {
+        "estimates": np.array(rows),
+        "losses": np.array(losses),
+        "probabilities": np.array([answer.probability for answer in answers]),
+    }
+
+
 # --- what `ask` can name ------------------------------------------------------------------------
 
 
@@ -162,8 +197,13 @@ def published(state: str, name: str, shape: list[int]) -> Arrays:
         return {"logits": model(torch.from_numpy(noise(*shape))).numpy()}
 
 
+def recipe(folder: str) -> Arrays:
+    """What `followed` finds."""
+    return followed("torch", Path(folder))
+
+
 if __name__ == "__main__":
     functions: dict[str, Callable[..., Arrays]] = {
-        f.__name__: f for f in (parity, headed, train, predict, published)
+        f.__name__: f for f in (parity, headed, train, predict, published, recipe)
     }
     np.savez(sys.argv[2], **functions[sys.argv[1]](**json.loads(sys.argv[3])))  # type: ignore[arg-type]
