@@ -142,7 +142,8 @@ class Exchange:
                 headers["Connection"] = "close"
         elif self._body_left and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
-            with contextlib.suppress(asyncio.TimeoutError):
+            # Cancelled when the service ends: the answer is complete, so no more is waited for.
+            with contextlib.suppress(asyncio.TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(self._drain(), LINGER_S)
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
