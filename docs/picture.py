@@ -22,8 +22,7 @@ from pyflux_transfer.demo import write_digits
 
 PICTURE = Path(__file__).parent / "images" / "terminal.svg"
 COMMANDS = (
-    "train photos --arch efficientnet_lite0 --epochs 8 --lr 1e-2 --out digits.safetensors",
-    "train photos --arch efficientnet_lite0 --epochs 4 --lr 1e-2 --hidden 64 --out b.safetensors",
+    "train photos --arch efficientnet_lite0 --out digits.safetensors",
     "predict digits.safetensors unseen/3/060.png unseen/5/060.png unseen/8/060.png",
 )
 WIDTH = 108
