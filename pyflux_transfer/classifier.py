@@ -57,6 +57,8 @@ from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.plan import Phase, gradual
 from pyflux_transfer.training.runs import FILE as RUN_FILE
 from pyflux_transfer.training.train import Job, Run, train
+from pyflux_transfer.training.trials import FOLDER as TRIALS
+from pyflux_transfer.training.trials import Trials
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -158,7 +160,7 @@ class Classifier:
         then stages before it train where photos held out say that it pays; cross-validation makes
         all choices and estimates how good the model is. `quality` is "head" (no further), "good"
         (the default) or "best" (more ways are tried); after so many `minutes`, by default 10 or
-        60, no more is tried.
+        60, no more is tried. `run_dir` keeps what was tried, and `resume` goes on behind that.
 
         Options of steps (all but those in `recipe.HEEDED`) train by steps instead: everything from
         `cut` on, by default the head, for 5 `epochs`; what lies before stays frozen. A deeper cut
@@ -174,7 +176,7 @@ class Classifier:
         chosen = Options.of(options, beside=Classifier.fit.__kwdefaults__)
         valid = plain(valid)
         share = isinstance(valid, (int, float)) and bool(valid)
-        named = share or resume or any(x is not None for x in (cut, epochs, lr, run_dir))
+        named = share or any(x is not None for x in (cut, epochs, lr))
         steps = named or bool(set(options) - recipe.HEEDED)
         effort = recipe.Effort.of(quality or recipe.QUALITY, minutes)
         if steps and (quality, minutes) != (None, None):
@@ -184,7 +186,9 @@ class Classifier:
             )
         if not steps:
             if linear(self.network):
-                return self._follow_recipe(data, valid, chosen, effort, cache, watcher)
+                return self._follow_recipe(
+                    data, valid, chosen, effort, run_dir, resume, cache, watcher
+                )
             if watcher:
                 watcher.line("the head is more than one Dense layer, so it is trained by steps")
         index = resolve_cut(self.units, "head" if cut is None else cut)
@@ -228,17 +232,20 @@ class Classifier:
         valid: str | Path | float | None,
         options: Options,
         effort: recipe.Effort,
+        run_dir: str | Path | None,
+        resume: bool,
         cache: bool | Cache,
         watcher: Watcher | None,
     ) -> Run:
         watcher = watcher or Silent()
+        trials = Trials.of(_run_folder(run_dir, f"{TRIALS}/one", resume), resume)
         given = None if valid == "auto" else valid
         training, validation = self._begin(data, given, options, watcher)
         if "training" in self.info and self.network.cut < resolve_cut(self.units, "head"):
             watcher.line("the trunk was trained before: were it on these photos, they flatter it")
         run = recipe.follow(
             self.network, self.preprocessing, training, validation, options,
-            _cache(cache), watcher, effort,
+            _cache(cache), watcher, effort, trials,
         )  # fmt: skip
         self.temperature = run.temperature
         estimate = run.estimate and run.estimate.to_json()
@@ -256,10 +263,7 @@ class Classifier:
         cache: bool | Cache,
         watcher: Watcher | None,
     ) -> Run:
-        if resume and run_dir is None:
-            raise InputError("resume=True needs run_dir=, the folder of the run to go on with.")
-        if run_dir is not None:
-            check_writable(Path(run_dir) / RUN_FILE)
+        folder = _run_folder(run_dir, RUN_FILE, resume)
         watcher, kept = watcher or Silent(), _cache(cache)
         training, validation = self._begin(data, valid, options, watcher)
         if phases[0].cut < resolve_cut(self.units, "head") and self._starts_unsolved:
@@ -269,7 +273,7 @@ class Classifier:
             solve_head(maker, training)
         job = Job(
             self.network, self.preprocessing, training, validation, phases, options,
-            kept, Path(run_dir) if run_dir else None, resume,
+            kept, folder, resume,
         )  # fmt: skip
         self.temperature = 1.0
         run = train(job, watcher)
@@ -556,6 +560,16 @@ def _versions(package: str) -> dict[str, str]:
 def _load(item: Sample | Item, preprocessing: Preprocessing) -> Array:
     sample = item.sample if isinstance(item, Item) else item
     return read_sample(sample, partial(load_image, preprocessing=preprocessing, max_pixels=CHECKED))
+
+
+def _run_folder(given: str | Path | None, file: str, resume: bool) -> Path | None:
+    """Return a run's folder; refuse one in which its file could not be written."""
+    if given is None:
+        if resume:
+            raise InputError("resume=True needs run_dir=, the folder of the run to go on with.")
+        return None
+    check_writable(Path(given) / file)
+    return Path(given)
 
 
 def _cache(given: bool | Cache) -> Cache:

@@ -578,6 +578,21 @@ def test_photos_that_a_trunk_may_know_are_told(model: pft.Classifier, folder: Pa
     assert told in notes.lines
 
 
+def test_a_search_goes_on_in_its_run_folder(
+    net: pft.Classifier, folder: Path, tmp_path: Path
+) -> None:
+    kept, first, notes = tmp_path / "run", Notes(), Notes()
+    run = net.with_head(CLASSES).fit(folder, run_dir=kept, watcher=first)
+    assert any(title.startswith("trying") for title in first.bars)
+    with pytest.raises(InputError, match="holds a run already"):
+        net.with_head(CLASSES).fit(folder, run_dir=kept)
+    again = net.with_head(CLASSES).fit(folder, run_dir=kept, resume=True, watcher=notes)
+    assert again.estimate == run.estimate
+    assert not any(title.startswith("trying") for title in notes.bars)
+    with pytest.raises(InputError, match="resume=True needs run_dir="):
+        net.with_head(CLASSES).fit(folder, resume=True)
+
+
 def test_minutes_bound_the_trials(model: pft.Classifier, folder: Path) -> None:
     notes = Notes()
     run = model.fit(folder, quality="best", minutes=0, watcher=notes)

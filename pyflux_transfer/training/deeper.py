@@ -9,6 +9,8 @@ generalises better (WiSE-FT, Wortsman et al. 2022).
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -23,10 +25,11 @@ from pyflux_transfer.networks.units import Unit, resolve_cut, stages
 from pyflux_transfer.training import loop
 from pyflux_transfer.training.callbacks import Record
 from pyflux_transfer.training.examples import Batch, Cached, Examples, Maker
-from pyflux_transfer.training.features import Features, Indices
-from pyflux_transfer.training.options import Options
+from pyflux_transfer.training.features import Features, Indices, fingerprint
+from pyflux_transfer.training.options import UNDECISIVE, Options
 from pyflux_transfer.training.plan import Phase
 from pyflux_transfer.training.solver import only_dense, write_dense
+from pyflux_transfer.training.trials import NONE_KEPT, Trial, Trials
 from pyflux_transfer.training.verdict import Answers, Ints, Start, Verdict, in_reach
 
 STEPS = 60  # about as many as a way takes, within
@@ -95,12 +98,14 @@ class Deeper:
     train: Dataset
     start: Start
     until: float = math.inf  # no trial goes on beyond this, by time.monotonic()
+    trials: Trials = NONE_KEPT
 
     def __post_init__(self) -> None:
         self._network = self.maker.network
         crop = self.maker.preprocessing.crop
         self._image = (1, 3, crop, crop)
         self._before = self._network.state()
+        self._key = self._setting()
 
     def choose(self, ways: Sequence[Way]) -> Choice | None:
         """Return the way that gains most; None where none pays.
@@ -108,7 +113,7 @@ class Deeper:
         Fold after fold judges. A way that has lost to the head, or to the best so far, by more
         than the standard error is not tried on the next.
         """
-        trials: dict[Way, list[_Trial]] = {way: [] for way in ways}
+        trials: dict[Way, list[Trial]] = {way: [] for way in ways}
         found: list[Choice] = []
         try:
             for fold in self._judges():
@@ -146,8 +151,11 @@ class Deeper:
         enough = int(np.searchsorted(sizes.cumsum(), JUDGED)) + 1
         return [fold for fold, size in enumerate(sizes[:enough]) if size]
 
-    def _try(self, way: Way, fold: int) -> _Trial | None:
+    def _try(self, way: Way, fold: int) -> Trial | None:
         """Train without a fold, then ask about its photos; None where that cannot be done."""
+        key = hashlib.sha256(f"{self._key} {way} {fold}".encode()).hexdigest()[:32]
+        if kept := self.trials.read(key):
+            return kept
         network, watcher, name = self._network, self.maker.watcher, way.name(self._network.units)
         photos = np.flatnonzero((self.start.folds == fold) & self.start.learnt)
         rest = np.flatnonzero(self.start.folds != fold)
@@ -163,10 +171,30 @@ class Deeper:
             watcher.line(f"{name} is left out: {error}")
             return None
         end = network.state()
-        for kept in way.kept:
-            self._go(begun, end, kept)
-            logits[kept] = self._answer(photos)
-        return _Trial(photos, logits)
+        for part in way.kept:
+            self._go(begun, end, part)
+            logits[part] = self._answer(photos)
+        trial = Trial(photos, logits)
+        self.trials.write(key, trial)
+        return trial
+
+    def _setting(self) -> str:
+        """Return a digest of what, beside way and fold, decides a trial."""
+        network, options = self._network, self.maker.options.to_json()
+        heads = {
+            f"{fold} {i}": a
+            for fold, both in enumerate(self.start.heads)
+            for i, a in enumerate(both)
+        }
+        made_by = [
+            [[sample.digest, sample.label] for sample in self.train.samples],
+            self.start.folds.tolist(),
+            {name: value for name, value in options.items() if name not in UNDECISIVE},
+            self.maker.preprocessing.to_json(),
+            [network.engine, network.precision, network.arithmetic, STEPS, VIEWS],
+            fingerprint({**self._before, **heads}),
+        ]
+        return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()
 
     def _steps(self, way: Way, rows: Ints, until: float) -> Iterator[Record]:
         """Train on some photos, from the present weights on."""
@@ -207,7 +235,7 @@ class Deeper:
         """Put the weights a part of the way from start to end into the network."""
         self._network.load_state({n: (1 - kept) * start[n] + kept * end[n] for n in end})
 
-    def _judge(self, way: Way, trials: Sequence[_Trial]) -> Choice:
+    def _judge(self, way: Way, trials: Sequence[Trial]) -> Choice:
         """Return how far to go this way, judged by all its trials."""
         photos = np.concatenate([trial.photos for trial in trials])
         truth = self.start.truth
@@ -236,12 +264,6 @@ class Deeper:
     def _some(self, rows: Ints) -> Dataset:
         """Return some of the photos."""
         return replace(self.train, samples=tuple(self.train.samples[i] for i in rows))
-
-
-@dataclass(frozen=True)
-class _Trial:
-    photos: Ints
-    logits: dict[float, Array]  # by how far was gone
 
 
 def _beside(plain: Features, views: Features) -> Features:

@@ -19,6 +19,8 @@ from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.schedule import SCHEDULES
 
 SOLVERS = ("steps", "lbfgs")
+# What a resumed run may change, since it changes no result.
+UNDECISIVE = frozenset({"workers", "max_pixels", "max_skipped", "precision"})
 _LEAST = {"batch_size": 1, "views": 0, "workers": 1, "max_pixels": 1, "seed": 0}
 _NUMBERS = ("lr_decay", "weight_decay", "momentum", "label_smoothing", "max_skipped")
 

@@ -26,6 +26,7 @@ from pyflux_transfer.training.features import Cache
 from pyflux_transfer.training.head import HeadResult, solve_head
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.train import Run, Stopped, twice
+from pyflux_transfer.training.trials import NONE_KEPT, Trials
 from pyflux_transfer.training.verdict import estimated
 
 # The options that the recipe heeds; any other says how to take steps.
@@ -70,6 +71,7 @@ def follow(
     cache: Cache,
     watcher: Watcher,
     effort: Effort,
+    trials: Trials = NONE_KEPT,
 ) -> Run:
     """Find the best model for the training photos; validation images, where given, are told apart.
 
@@ -87,7 +89,7 @@ def follow(
         records = [_record(found, timer)]
         try:
             if found.start and effort.ways:
-                further, found = _deepen(maker, train, found, effort.ways, until)
+                further, found = _deepen(maker, train, found, effort.ways, until, trials)
                 records += further
         except KeyboardInterrupt:
             watcher.line("interrupted: the solved head stays")
@@ -120,12 +122,17 @@ def _record(found: HeadResult, timer: Timer) -> Record:
 
 
 def _deepen(
-    maker: Maker, train: Dataset, head: HeadResult, ways: tuple[Way, ...], until: float
+    maker: Maker,
+    train: Dataset,
+    head: HeadResult,
+    ways: tuple[Way, ...],
+    until: float,
+    trials: Trials,
 ) -> tuple[list[Record], HeadResult]:
     """Try ways deeper and follow the best, if one pays; else the head stays as it is."""
     assert head.start
     say = maker.watcher.line
-    deeper = Deeper(maker, train, head.start, until)
+    deeper = Deeper(maker, train, head.start, until, trials)
     choice = deeper.choose(ways)
     if choice is None:
         say("deeper training gains no more than luck may bring: the head alone is kept")

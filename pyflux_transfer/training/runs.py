@@ -73,10 +73,15 @@ def read(folder: Path, setting: dict[str, Any]) -> Snapshot | None:
 def refuse_existing(folder: Path) -> None:
     """Refuse a folder that holds a run already, so that nothing is overwritten by mistake."""
     if (folder / FILE).exists():
-        raise InputError(
-            f"{folder} holds a run already. Pass resume=True (--resume) to go on with it, "
-            "or choose another folder."
-        )
+        raise existing(folder)
+
+
+def existing(folder: Path) -> InputError:
+    """Return the error of a folder that holds a run already."""
+    return InputError(
+        f"{folder} holds a run already. Pass resume=True (--resume) to go on with it, "
+        "or choose another folder."
+    )
 
 
 def _same(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:

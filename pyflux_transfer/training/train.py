@@ -22,13 +22,11 @@ from pyflux_transfer.training.callbacks import Record, Timer, Watcher
 from pyflux_transfer.training.estimate import Estimate
 from pyflux_transfer.training.examples import Cached, Maker, labels_of
 from pyflux_transfer.training.features import Cache, fingerprint
-from pyflux_transfer.training.options import Options, class_weights
+from pyflux_transfer.training.options import UNDECISIVE, Options, class_weights
 from pyflux_transfer.training.plan import Phase
 from pyflux_transfer.training.solver import only_dense, solve
 
 Stopped = Literal["finished", "early", "interrupted"]
-# What a resumed run may change, since it changes no result.
-_FREE = {"workers", "max_pixels", "max_skipped", "precision"}
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ class Job:
         state = self.network.state()
         return {
             "phases": [asdict(phase) for phase in self.phases],
-            "options": {k: v for k, v in self.options.to_json().items() if k not in _FREE},
+            "options": {k: v for k, v in self.options.to_json().items() if k not in UNDECISIVE},
             "classes": list(self.train.classes),
             "images": _digest(self.train, self.valid),
             "preprocessing": self.preprocessing.to_json(),

@@ -16,6 +16,7 @@ from pyflux_transfer.training.examples import Maker
 from pyflux_transfer.training.features import Cache, Features
 from pyflux_transfer.training.head import solve_head
 from pyflux_transfer.training.options import Options
+from pyflux_transfer.training.trials import Trials
 from tests.engines import fake
 from tests.training.helpers import Notes, network
 
@@ -236,3 +237,33 @@ def test_photos_stand_beside_their_augmented_views() -> None:
     assert both.count == 6
     assert both.take([0, 1, 2, 5, 3, 4]).ravel().tolist() == [0, 1, 2, 12, 10, 11]
     assert both.take([3]).tolist() == [[10]]
+
+
+def test_an_interrupted_search_goes_on_behind_its_trials(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Made(data, tmp_path).deeper.choose([PAYS])
+    assert whole
+    made, answer, calls = Made(data, tmp_path), Deeper._answer, list[int]()
+
+    def third_time(self: Deeper, photos: Any) -> Any:
+        calls.append(len(photos))
+        if len(calls) == 5:  # half-way and at the end, of two trials
+            raise KeyboardInterrupt
+        return answer(self, photos)
+
+    monkeypatch.setattr(Deeper, "_answer", third_time)
+    made.deeper.trials = Trials(tmp_path / "trials")
+    with pytest.raises(KeyboardInterrupt):
+        made.deeper.choose([PAYS])
+    assert len(list((tmp_path / "trials").iterdir())) == 2
+    again = Made(data, tmp_path)
+    again.deeper.trials = made.deeper.trials
+    found = again.deeper.choose([PAYS])
+    assert found
+    assert len(again.notes.bars["trying from stem"]) == 3
+    np.testing.assert_array_equal(found.verdict.answers.logits, whole.verdict.answers.logits)
+    other = Made(data, tmp_path, label_smoothing=0.1)
+    other.deeper.trials = made.deeper.trials
+    other.deeper.choose([PAYS])
+    assert len(other.notes.bars["trying from stem"]) == 5
