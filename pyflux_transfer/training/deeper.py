@@ -82,7 +82,7 @@ class Choice:
     verdict: Verdict
 
 
-class _TimeIsUpError(Exception):
+class _LeftOutError(Exception):
     pass
 
 
@@ -167,7 +167,7 @@ class Deeper:
             with watcher.bar(f"trying {name}", self.epochs(len(rest)) * len(rest)) as advance:
                 for _ in self._steps(way, rest, self.until):
                     advance(len(rest))
-        except (TrainingError, _TimeIsUpError) as error:
+        except (TrainingError, _LeftOutError) as error:
             watcher.line(f"{name} is left out: {error}")
             return None
         end = network.state()
@@ -201,6 +201,7 @@ class Deeper:
         network = self._network
         cut = resolve_cut(network.units, way.stage(network.units))
         network.cut_at(cut)
+        _check_time(until)
         options = self._options(way, len(rows))
         network.prepare(options.update())
         examples = _Until(self._examples(options, rows), until)
@@ -219,9 +220,13 @@ class Deeper:
         return replace(examples, features=_beside(maker.plain(some), examples.features))
 
     def _options(self, way: Way, photos: int) -> Options:
-        """Return the options of the steps; features that find no room are not kept."""
-        width = math.prod(self._network.trace(self._image)[self._network.cut - 1].output)
-        views = min(VIEWS, ROOM // (4 * width * photos)) if way.augment != "none" else 0
+        """Return the options of the steps; augmented views that find no room are not kept."""
+        size = (
+            4 * photos * math.prod(self._network.trace(self._image)[self._network.cut - 1].output)
+        )
+        if way.augment == "none" and size > ROOM:
+            raise _LeftOutError(f"its features would take {size / 2**30:.0f} GiB")
+        views = min(VIEWS, ROOM // size) if way.augment != "none" else 0
         return replace(
             self.maker.options, lr_decay=1.0, freeze_bn=True, augment=way.augment, views=views
         )
@@ -295,6 +300,10 @@ class _Until:
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yield the batches as long as there is time."""
         for batch in self.examples.epoch(number):
-            if time.monotonic() > self.until:
-                raise _TimeIsUpError("the time is up")
+            _check_time(self.until)
             yield batch
+
+
+def _check_time(until: float) -> None:
+    if time.monotonic() > until:
+        raise _LeftOutError("the time is up")

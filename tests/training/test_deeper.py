@@ -267,3 +267,12 @@ def test_an_interrupted_search_goes_on_behind_its_trials(
     other.deeper.trials = made.deeper.trials
     other.deeper.choose([PAYS])
     assert len(other.notes.bars["trying from stem"]) == 5
+
+
+def test_features_that_find_no_room_leave_a_way_out(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deeper, "ROOM", 1000)
+    made = Made(data, tmp_path)
+    assert made.deeper.choose([Way(1 / 2, 1e-2)]) is None
+    assert made.notes.lines[-1] == "from stage2 is left out: its features would take 0 GiB"
