@@ -15,6 +15,7 @@ from pyflux_transfer.training.estimate import Estimate, standard_error
 from pyflux_transfer.training.temperature import calibrate, log_losses
 
 Ints = NDArray[np.int64]
+LEAST = 1e-3  # nats: less may be rounding
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ class Verdict:
 
     @property
     def pays(self) -> bool:
-        """Tell whether they are better by more than luck."""
-        return self.gain > self.error and self.more >= 0
+        """Tell whether they are better, by more than luck and enough to matter."""
+        return self.gain > max(self.error, LEAST) and self.more >= 0
 
     def sentence(self) -> str:
         """Return what was found, as one would say it."""

@@ -49,6 +49,7 @@ def test_a_gain_within_its_error_or_fewer_right_answers_do_not_pay() -> None:
     verdict = Verdict.of(GOOD, BAD)
     assert not replace(verdict, error=1.01 * verdict.gain).pays
     assert not replace(verdict, more=-0.01).pays
+    assert not replace(verdict, gain=1e-4, error=1e-5).pays
 
 
 def test_photos_that_stay_together_err_together() -> None:
