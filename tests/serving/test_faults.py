@@ -161,6 +161,8 @@ def test_a_worker_without_progress_is_told_by_readyz(start: Start) -> None:
         until(lambda: service.state()["state"] == "stalled", 5)
         service.kill_worker()
         service.wait()
+        # Only a death with the image begun counts against it.
+        until(lambda: service.state()["state"] == "stalled", 5)
         service.kill_worker()
         assert victim.result().status_code == 503
 
