@@ -28,19 +28,23 @@ def run(folder: Path, engine: str, architecture: str = "efficientnet_lite0") -> 
 
     net = load(architecture, engine=engine)
     model = net.with_head([str(digit) for digit in range(10)])
-    watcher.line("\n1. The head: the trunk is frozen, the new head is solved on its features")
+    watcher.line("")
+    watcher.line("1. The head: the trunk is frozen, the new head is solved on its features")
     _tell(model.fit(train, quality="head", watcher=watcher), watcher)
     before = model.evaluate(test).accuracy
-    watcher.line("\n2. Deeper: from that head on further stages train, where held-out photos gain")
+    watcher.line("")
+    watcher.line("2. Deeper: from that head on further stages train, where held-out photos gain")
     _tell(model.fit(train, watcher=watcher), watcher)
     after = model.evaluate(test)
 
     bundle = model.save(folder / "digits.safetensors")
-    watcher.line("\n3. Prediction on digits it has not seen")
+    watcher.line("")
+    watcher.line("3. Prediction on digits it has not seen")
     some = [test / str(digit) / f"{IMAGES_A_CLASS:03}.png" for digit in (3, 5, 8)]
     report.predictions(model.predict(some))
+    watcher.line("")
     watcher.line(
-        f"\naccuracy on {after.count} unseen digits: {before:.1%} with the head alone, "
+        f"accuracy on {after.count} unseen digits: {before:.1%} with the head alone, "
         f"{after.accuracy:.1%} with deeper stages; {time.perf_counter() - begin:.0f} s in all"
     )
     watcher.line(f"saved {bundle}. Next:")
