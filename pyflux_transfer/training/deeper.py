@@ -21,7 +21,7 @@ import numpy as np
 from pyflux_transfer.data.dataset import Dataset
 from pyflux_transfer.errors import TrainingError
 from pyflux_transfer.networks.tensors import Array, State
-from pyflux_transfer.networks.units import Unit, resolve_cut, stages
+from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.training import loop
 from pyflux_transfer.training.callbacks import Record
 from pyflux_transfer.training.examples import Batch, Cached, Examples, Maker
@@ -31,45 +31,13 @@ from pyflux_transfer.training.plan import Phase
 from pyflux_transfer.training.solver import only_dense, write_dense
 from pyflux_transfer.training.trials import NONE_KEPT, Trial, Trials
 from pyflux_transfer.training.verdict import Answers, Ints, Start, Verdict, in_reach
+from pyflux_transfer.training.ways import Way
 
 STEPS = 60  # about as many as a way takes, within
 FEWEST, MOST = 3, 8  # epochs
 JUDGED = 128  # photos at least that judge a way: as many folds as that takes
 VIEWS = 3  # augmented features a photo, beside the plain ones
 ROOM = 2**32  # bytes for a way's features
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way of training deeper: the part of the body's stages that trains, and how."""
-
-    part: float
-    lr: float
-    augment: str = "none"
-
-    def stage(self, units: Sequence[Unit]) -> str:
-        """Return the first stage that trains."""
-        body = [stage for stage in stages(units) if stage != "head"]
-        return body[-max(int(self.part * len(body)), 1)]
-
-    @property
-    def kept(self) -> tuple[float, ...]:
-        """How far to go from the start to the end: half, or all; augmented views need it all."""
-        return (0.5, 1.0) if self.augment == "none" else (1.0,)
-
-    def name(self, units: Sequence[Unit]) -> str:
-        """Return how it is called in what is said."""
-        plain = self.augment == "none"
-        return f"from {self.stage(units)}" + ("" if plain else f", {self.augment}")
-
-
-_GOOD = (Way(1 / 4, 3e-4), Way(1 / 2, 6e-4, "crop"))
-# What is tried, from cheap to dear; the head alone is always candidate number zero.
-QUALITIES: dict[str, tuple[Way, ...]] = {
-    "head": (),
-    "good": _GOOD,
-    "best": (*_GOOD, Way(1 / 2, 3e-4), Way(1 / 2, 6e-4, "light"), Way(3 / 4, 6e-4, "crop")),
-}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.training import loop
 from pyflux_transfer.training.callbacks import Record, Timer, Watcher
-from pyflux_transfer.training.deeper import QUALITIES, Deeper, Way
+from pyflux_transfer.training.deeper import Deeper
 from pyflux_transfer.training.examples import Maker, labels_of
 from pyflux_transfer.training.features import Cache
 from pyflux_transfer.training.head import HeadResult, solve_head
@@ -28,6 +28,7 @@ from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.train import Run, Stopped, twice
 from pyflux_transfer.training.trials import NONE_KEPT, Trials
 from pyflux_transfer.training.verdict import estimated
+from pyflux_transfer.training.ways import QUALITIES, Way
 
 # The options that the recipe heeds; any other says how to take steps.
 HEEDED = frozenset(

@@ -25,6 +25,7 @@ from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.networks.units import Unit, resolve_cut, tensors
 from pyflux_transfer.training import deeper
 from pyflux_transfer.training.verdict import Verdict
+from pyflux_transfer.training.ways import QUALITIES, Way
 
 Arrays = dict[str, Array]
 
@@ -117,7 +118,7 @@ def followed(engine: str, folder: Path) -> Arrays:
     One fold judges it, and resnet18 has an untrained trunk.
     """
     with (
-        mock.patch.dict(deeper.QUALITIES, {"good": (deeper.Way(1 / 4, 1e-4),)}),
+        mock.patch.dict(QUALITIES, {"good": (Way(1 / 4, 1e-4),)}),
         mock.patch.object(deeper, "JUDGED", 1),
         mock.patch.object(Verdict, "pays", True),
     ):

@@ -11,12 +11,13 @@ from pyflux_transfer.data.dataset import Dataset, scan
 from pyflux_transfer.networks.tensors import State
 from pyflux_transfer.training import deeper
 from pyflux_transfer.training.callbacks import Timer
-from pyflux_transfer.training.deeper import Deeper, Way
+from pyflux_transfer.training.deeper import Deeper
 from pyflux_transfer.training.examples import Maker
 from pyflux_transfer.training.features import Cache, Features
 from pyflux_transfer.training.head import solve_head
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.trials import Trials
+from pyflux_transfer.training.ways import Way
 from tests.engines import fake
 from tests.training.helpers import Notes, network
 
@@ -207,16 +208,6 @@ def test_epochs_are_as_many_as_make_enough_steps(
     photos: int, epochs: int, data: Dataset, tmp_path: Path
 ) -> None:
     assert Made(data, tmp_path, batch_size=32).deeper.epochs(photos) == epochs
-
-
-@pytest.mark.parametrize(
-    ("part", "stage"), [(1 / 4, "stage2"), (1 / 2, "stage2"), (3 / 4, "stage1"), (1, "stem")]
-)
-def test_a_way_trains_a_part_of_the_stages(part: float, stage: str) -> None:
-    units = fake.TINY.units
-    assert Way(part, 1e-3).stage(units) == stage
-    assert Way(part, 1e-3).name(units) == f"from {stage}"
-    assert Way(part, 1e-3, "crop").name(units) == f"from {stage}, crop"
 
 
 def test_a_class_that_one_fold_holds_alone_does_not_judge(data: Dataset, tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import softmax
 from pyflux_transfer.training import recipe, verdict
 from pyflux_transfer.training.callbacks import Timer
-from pyflux_transfer.training.deeper import Way
 from pyflux_transfer.training.design import Rows, Standard
 from pyflux_transfer.training.examples import Maker, labels_of
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.recipe import Effort
+from pyflux_transfer.training.ways import Way
 from tests import photos
 from tests.engines import fake
 from tests.training.helpers import NOWHERE, CountingNetwork, Notes, interrupt_after, network
