@@ -71,11 +71,12 @@ def calibrate(logits: Array, labels: Labels) -> float:
     )
 
 
-def log_losses(logits: Array, labels: Labels, temperature: float) -> Doubles:
+def log_losses(logits: Array, labels: Labels, temperature: float = 1.0) -> Doubles:
     """Return each row's log loss in nats (N,), of softmax(logits / temperature)."""
-    z = logits.astype(np.float64) / temperature
+    z = logits / np.float32(temperature)
     z -= z.max(axis=1, keepdims=True)
-    return np.asarray(np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), labels])
+    wanted = z[np.arange(len(z)), labels]
+    return np.asarray(np.log(np.exp(z).sum(axis=1, dtype=np.float64)) - wanted)
 
 
 def _margins(logits: Array) -> Array:

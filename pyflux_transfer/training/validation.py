@@ -16,6 +16,7 @@ from pyflux_transfer.training.design import Design, Doubles
 from pyflux_transfer.training.estimate import standard_error
 from pyflux_transfer.training.logistic import Problem, minimise
 from pyflux_transfer.training.rows import workers
+from pyflux_transfer.training.temperature import log_losses
 
 TOLERANCE = 1e-5  # of the loss: out-of-fold logits are then right to 0.1, log losses to 3e-4
 STRENGTHS = 8
@@ -179,16 +180,14 @@ def _judge(
     decay: float, logits: Array, labels: Labels, held: Flags, value: Doubles, bunches: Labels
 ) -> Strength:
     """Return log loss, photos weighted by `value` (N,), and accuracy of those held out."""
-    z = logits[held] - logits[held].max(axis=1, keepdims=True)
-    wanted = z[np.arange(len(z)), labels[held]]
-    losses = np.log(np.exp(z).sum(axis=1, dtype=np.float64)) - wanted
+    losses = log_losses(logits[held], labels[held])
     share = value[held] / max(value.sum(), np.finfo(float).tiny)
     loss = float(share @ losses)
     right = logits[held].argmax(axis=1) == labels[held]
     accuracy = float(right.mean())
     return Strength(
         decay, loss, standard_error(share * (losses - loss), bunches[held]),
-        accuracy, standard_error((right - accuracy) / len(z), bunches[held]),
+        accuracy, standard_error((right - accuracy) / len(right), bunches[held]),
     )  # fmt: skip
 
 
