@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyflux_transfer.cli import terminal as report
-from pyflux_transfer.cli.options import Data, EngineOption, PrecisionOption, given
+from pyflux_transfer.cli.options import (
+    MAX_PIXELS,
+    Cache,
+    Data,
+    EngineOption,
+    MaxPixels,
+    PrecisionOption,
+    given,
+)
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.insight.tables import console, errors
 
@@ -40,8 +48,8 @@ def compare(
     label_smoothing: Annotated[float, typer.Option(help="Label smoothing (0–1).")] = 0.0,
     balance: Annotated[bool, typer.Option(help="Weigh classes by inverse frequency.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
-    cache: Annotated[bool, typer.Option(help="Keep features on disk between runs.")] = True,
-    max_pixels: Annotated[int, typer.Option(help="Refuse images with more pixels.")] = 50_000_000,
+    cache: Cache = True,
+    max_pixels: MaxPixels = MAX_PIXELS,
     workers: Annotated[int, typer.Option(help="Threads that decode images.")] = 2,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
