@@ -70,6 +70,7 @@ class Deeper:
 
     def __post_init__(self) -> None:
         self._network = self.maker.network
+        self._quiet = replace(self.maker, told=False)
         crop = self.maker.preprocessing.crop
         self._image = (1, 3, crop, crop)
         self._before = self._network.state()
@@ -180,7 +181,7 @@ class Deeper:
 
     def _examples(self, options: Options, rows: Ints) -> Examples:
         """Return examples of some photos: as they are and, where asked for, augmented views."""
-        maker, some = replace(self.maker, options=options, told=False), self._some(rows)
+        maker, some = replace(self._quiet, options=options), self._some(rows)
         examples = maker.training(some)
         if not options.views:
             return examples
@@ -201,7 +202,7 @@ class Deeper:
 
     def _answer(self, photos: Ints) -> Array:
         """Return the logits of some photos, by the present weights."""
-        features = replace(self.maker, told=False).plain(self._some(photos))
+        features = self._quiet.plain(self._some(photos))
         return loop.logits(self._network, features, self.maker.options.batch_size)
 
     def _go(self, start: State, end: State, kept: float) -> None:
