@@ -83,7 +83,7 @@ def with_head(units: Sequence[Unit], head: Head) -> tuple[Unit, ...]:
     last = next(unit for unit in reversed(old) if unit.layers)
     root = last.name.split(".")[0]
     width = _width(body[-1], body)
-    new = [avgpool(1), flatten()]
+    new = [] if _gives_vectors(body[-1]) else [avgpool(1), flatten()]
     for index, size in enumerate(head.hidden):
         new.append(dense(f"{root}.{3 * index}", width, size, head.activation))
         new.append(dropout(f"{root}.{3 * index + 2}", head.dropout))
@@ -91,6 +91,10 @@ def with_head(units: Sequence[Unit], head: Head) -> tuple[Unit, ...]:
     if head.hidden:
         return (*body, *new, dense(f"{root}.{3 * len(head.hidden)}", width, head.classes))
     return (*body, *new, *_dropped(root, head), dense(root, width, head.classes))
+
+
+def _gives_vectors(last: Unit) -> bool:
+    return last.options.get("ends") == 2
 
 
 def _dropped(name: str, head: Head) -> list[Unit]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.tensors import Shape
+from pyflux_transfer.networks.tree import Node
 from pyflux_transfer.networks.units import Option, Unit
 
 Options = Mapping[str, Option]
@@ -28,12 +29,8 @@ def trace(units: Iterable[Unit], shape: Shape) -> list[UnitShapes]:
     """
     shapes = []
     for unit in units:
-        if unit.kind in ("flatten", "dropout"):
-            fits = len(shape) >= 2
-        else:
-            fits = len(shape) == (2 if unit.kind == "dense" else 4)
-        width = unit.options.get("in", shape[1] if len(shape) > 1 else None)
-        output = _OUTPUTS[unit.kind](shape, unit.options) if fits and shape[1] == width else ()
+        fits = takes(unit, shape)
+        output = _output(unit, shape) if fits else ()
         if min(output, default=0) < 1:
             raise InputError(
                 f"Unit '{unit.name}' cannot take an input of shape {shape}. "
@@ -42,6 +39,96 @@ def trace(units: Iterable[Unit], shape: Shape) -> list[UnitShapes]:
         shapes.append(UnitShapes(shape, output))
         shape = output
     return shapes
+
+
+def takes(unit: Unit, shape: Shape) -> bool:
+    """Tell whether a unit takes an input of this shape, as far as axes and channels go."""
+    if len(shape) < 2:
+        return False
+    axes = len(shape) if unit.kind in ("flatten", "dropout") else axes_of(unit)
+    channels = shape[channel_axis(shape)]
+    return len(shape) == axes and unit.options.get("in", channels) == channels
+
+
+def axes_of(unit: Unit) -> int:
+    """Count the axes of what a unit takes: images 4, tokens 3, vectors 2."""
+    return int(unit.options.get("axes", 2 if unit.kind == "dense" else 4))
+
+
+def channel_axis(shape: Shape) -> int:
+    """Return which axis holds the channels: of tokens (N, T, D) the last, else the second."""
+    return 2 if len(shape) == 3 else 1
+
+
+def _output(unit: Unit, shape: Shape) -> Shape:
+    return (
+        _OUTPUTS[unit.kind](shape, unit.options) if unit.body is None else after(unit.body, shape)
+    )
+
+
+def after(node: Node, shape: Shape) -> Shape:
+    """Return the shape that a node of a block's tree makes of an input of this shape.
+
+    Raises InputError where the node cannot take it.
+    """
+    output = _NODES[node.op](node, shape)
+    if min(output) < 1:
+        raise InputError(f"Nothing is left of an input of shape {shape}: the image is too small.")
+    return output
+
+
+def _convolved(node: Node, shape: Shape) -> Shape:
+    assert node.layer is not None
+    stride = int(node.options["stride"])
+    padding = int(node.options["above"]), int(node.options["left"])
+    sides = (
+        _windows(size, kernel, stride, pad)
+        for size, kernel, pad in zip(shape[2:], node.layer.shape[2:], padding, strict=True)
+    )
+    return (shape[0], node.layer.shape[0], *sides)
+
+
+def _wide(shape: Shape, width: int) -> Shape:
+    axis = channel_axis(shape)
+    return (*shape[:axis], width, *shape[axis + 1 :])
+
+
+def _side_by_side(node: Node, shape: Shape) -> Shape:
+    outputs = [after(inner, shape) for inner in node.nodes]
+    axis = channel_axis(outputs[0])
+    return _wide(outputs[0], sum(output[axis] for output in outputs))
+
+
+def _chained(node: Node, shape: Shape) -> Shape:
+    for inner in node.nodes:
+        shape = after(inner, shape)
+    return shape
+
+
+def _broadcast(node: Node, shape: Shape) -> Shape:
+    outputs = [after(inner, shape) for inner in node.nodes]
+    return tuple(map(max, zip(*outputs, strict=True)))
+
+
+_NODES: dict[str, Callable[[Node, Shape], Shape]] = {
+    "chain": _chained,
+    "add": _broadcast,
+    "multiply": _broadcast,
+    "concat": _side_by_side,
+    "conv": _convolved,
+    "norm": lambda _, s: s,
+    "layernorm": lambda _, s: s,
+    "dense": lambda n, s: _wide(s, n.layer.shape[0] if n.layer else 0),
+    "scale": lambda _, s: s,
+    "embed": lambda _, s: (s[0], 1 + math.prod(s[2:]), s[1]),
+    "act": lambda _, s: s,
+    "maxpool": lambda n, s: _maxpool(s, n.options),
+    "meanpool": lambda n, s: _maxpool(s, {**n.options, "ceil": False}),
+    "mean": lambda _, s: (*s[:2], 1, 1),
+    "flat": lambda _, s: (s[0], math.prod(s[1:])),
+    "attend": lambda _, s: (*s[:2], s[2] // 3),
+    "first": lambda _, s: (s[0], s[2]),
+}
 
 
 def _windows(size: int, kernel: int, stride: int, padding: int, ceil: bool = False) -> int:

@@ -15,23 +15,26 @@ from pyflux_transfer.networks.units import Layer, Unit
 def start(units: Iterable[Unit], seed: int) -> State:
     """Draw the weights of the units: He's for convolutions, ±1/√inputs for dense layers.
 
-    Biases are 0, a BatchNorm begins as the identity. Each tensor has a generator of its own, made
-    of the seed and the name, so that another head leaves the numbers of the body as they are.
+    Biases are 0, norms and scales begin as the identity, tokens with a deviation of 0.02. Each
+    tensor has a generator of its own, made of the seed and the name, so that another head leaves
+    the numbers of the body as they are.
     """
     state: State = {}
     for layer in (layer for unit in units for layer in unit.layers):
         for name, shape in layer.tensors.items():
-            leaf = name.rsplit(".", 1)[1]
-            if leaf == "weight" and layer.op != "norm":
+            drawn = layer.op in ("conv", "dense", "token") and not name.endswith("bias")
+            if drawn:
                 generator = np.random.default_rng([seed, crc32(name.encode())])
                 state[name] = _drawn(layer, shape, generator)
             else:
-                one = leaf in ("weight", "running_var")
+                one = layer.op == "scale" or name.endswith((".weight", ".running_var"))
                 state[name] = np.full(shape, float(one), np.float32)
     return state
 
 
 def _drawn(layer: Layer, shape: Shape, generator: np.random.Generator) -> Array:
+    if layer.op == "token":
+        return generator.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
     inputs = math.prod(shape[1:])
     if layer.op == "conv":
         values = generator.standard_normal(shape, dtype=np.float32)

@@ -9,30 +9,40 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pyflux_transfer.errors import InputError, lookup
 
+if TYPE_CHECKING:
+    from pyflux_transfer.networks.tree import Node
+
 Option = int | float | str | bool
-Op = Literal["conv", "norm", "dense"]
+Op = Literal["conv", "norm", "dense", "layernorm", "scale", "token"]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A parameterised leaf: torchvision's name, what it is, and the shape of its weight."""
+    """A parameterised leaf: torchvision's name, what it is, and the shape of its weight.
+
+    `joint` stands between the name and "weight" or "bias". A scale and a token are one tensor,
+    which has the layer's name itself.
+    """
 
     name: str
     op: Op
-    shape: tuple[int, ...]  # conv (out, in / groups, k, k); dense (out, in); norm (channels,)
+    shape: tuple[int, ...]  # conv (out, in / groups, k, k); dense (out, in); norms (channels,)
     bias: bool
+    joint: str = "."
 
     @property
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the tensors, BatchNorm statistics included."""
+        if self.op in ("scale", "token"):
+            return {self.name: self.shape}
         channels = self.shape[:1]
-        named = {f"{self.name}.weight": self.shape}
+        named = {f"{self.name}{self.joint}weight": self.shape}
         if self.bias:
-            named[f"{self.name}.bias"] = channels
+            named[f"{self.name}{self.joint}bias"] = channels
         if self.op == "norm":
             named[f"{self.name}.running_mean"] = channels
             named[f"{self.name}.running_var"] = channels
@@ -44,8 +54,9 @@ class Unit:
     """One step of a network's chain.
 
     `kind` says how it is computed (conv, maxpool, avgpool, flatten, dropout, dense, basic,
-    bottleneck, fire, inverted), `options` with which numbers, `layers` which parameters it holds:
-    in order of computation, a residual block's shortcut last.
+    bottleneck, fire, inverted, block), `options` with which numbers, `layers` which parameters it
+    holds: in order of computation, a residual block's shortcut last. A block's `body` is a tree of
+    operations.
     """
 
     name: str
@@ -53,6 +64,7 @@ class Unit:
     stage: str
     options: dict[str, Option] = field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
+    body: Node | None = None
 
     @property
     def tensors(self) -> dict[str, tuple[int, ...]]:

@@ -95,7 +95,7 @@ def trunk_key(network: Network, preprocessing: Preprocessing) -> str:
     made_by = {
         "version": __version__,  # another may compute otherwise
         "decoder": REVISION,
-        "units": [f"{u.name}:{u.kind}:{u.options}" for u in network.units[: network.cut]],
+        "units": [f"{u.name}:{u.kind}:{u.options}:{u.body}" for u in network.units[: network.cut]],
         "weights": fingerprint(trunk_tensors(network)),
         "preprocessing": preprocessing.to_json(),
         "engine": network.engine,

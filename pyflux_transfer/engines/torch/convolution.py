@@ -11,17 +11,25 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from pyflux_transfer.engines.torch.kinds import ACTIVATIONS
+from pyflux_transfer.engines.torch.steps import ACTIVATIONS
 
 Convolution = Callable[[Tensor, Tensor | None], Tensor]
 Sides = tuple[int, int]  # of the two axes of an image
 
-# oneDNN's names for activations that it computes while a result is still in the cache.
-_FUSED: dict[str, tuple[str, list[float]]] = {
-    "none": ("none", []),
-    "relu": ("relu", []),
-    "relu6": ("hardtanh", [0.0, 6.0]),
+# oneDNN's names for activations that it computes while a result is still in the cache, with their
+# numbers and their kind; behind a sum it knows but the first two.
+_FUSED: dict[str, tuple[str, list[float], str]] = {
+    "none": ("none", [], ""),
+    "relu": ("relu", [], ""),
+    "relu6": ("hardtanh", [0.0, 6.0], ""),
+    "tanh": ("tanh", [], ""),
+    "sigmoid": ("sigmoid", [], ""),
+    "silu": ("swish", [], ""),
+    "hardswish": ("hardswish", [], ""),
+    "hardsigmoid": ("hardsigmoid", [], ""),
+    "gelu": ("gelu", [], "none"),
 }
+_AFTER_SUM = ("none", "relu")
 
 
 @dataclass(frozen=True)
@@ -122,16 +130,17 @@ def _onednn(geometry: Geometry, weight: Tensor, bias: Tensor) -> Convolution:
     ops = torch.ops.mkldnn
     stride, dilation = [geometry.stride] * 2, [1, 1]
     common = (weight, bias, geometry.padding, stride, dilation, geometry.groups)
-    attribute, scalars = _FUSED[geometry.activation]
-    after_sum = None if attribute == "none" else attribute
+    attribute, scalars, kind = _FUSED[geometry.activation]
+    after_sum = "relu" if geometry.activation == "relu" else None
+    late = ACTIVATIONS["none" if geometry.activation in _AFTER_SUM else geometry.activation]
 
     def convolve(x: Tensor, add: Tensor | None) -> Tensor:
         y: Tensor
         if add is None:
-            y = ops._convolution_pointwise(x, *common, attribute, scalars, "")
+            y = ops._convolution_pointwise(x, *common, attribute, scalars, kind)
         else:
             sum_of = ops._convolution_pointwise.binary
-            y = sum_of(x, add, *common, "add", 1.0, after_sum, scalars, "")
+            y = late(sum_of(x, add, *common, "add", 1.0, after_sum, [], ""))
         return y
 
     return convolve

@@ -28,16 +28,11 @@ from pyflux_transfer.engines.torch.convolution import (
     convolution,
     packed,
 )
-from pyflux_transfer.engines.torch.kinds import (
-    ACTIVATIONS,
-    Block,
-    Step,
-    TrainRunner,
-    forward,
-    same_padding,
-)
+from pyflux_transfer.engines.torch.kinds import Block, TrainRunner, forward, same_padding
 from pyflux_transfer.engines.torch.same import keeps_bits, one_by_one
+from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Step
 from pyflux_transfer.engines.torch.threads import alone, spread
+from pyflux_transfer.networks.units import Layer
 
 CUDA_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}  # float32 may be TF32 there
 
@@ -85,9 +80,9 @@ class FastRunner:
                 self._ready.pop(step.layer.name, None)
 
     def step(self, step: Step, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """Run the layer and its norm, add `add`, then the activation."""
-        if step.layer.op == "dense":
-            return self._dense(step, x)
+        """Run the layer, its norm and its scale, add `add`, then the activation."""
+        if step.layer.op == "dense" and x.ndim < 4:
+            return self._dense(step, x) if x.ndim == 2 else self._tokens(step, x, add)
         ready = self._ready.setdefault(step.layer.name, _Ready())
         case = x.shape, torch.get_num_threads()
         convolve = ready.cases.get(case)
@@ -100,6 +95,12 @@ class FastRunner:
                         del ready.cases[next(iter(ready.cases))]
                     ready.cases[case] = convolve
         return convolve(x, add)
+
+    def norm(self, norm: Layer, x: Tensor, eps: float) -> Tensor:
+        """Normalise by the kept statistics."""
+        scale, shift = self._affine(norm, eps)
+        scale, shift = (each.to(x.dtype).reshape(-1, 1, 1) for each in (scale, shift))
+        return torch.addcmul(shift, x, scale)
 
     def drop(self, x: Tensor, p: float) -> Tensor:  # noqa: ARG002
         """Leave all values: dropout is for training."""
@@ -120,7 +121,7 @@ class FastRunner:
 
     def _dense(self, step: Step, x: Tensor) -> Tensor:
         # In float32: logits want all their digits, and at this size memory sets the pace.
-        weight, bias = self.tensors[f"{step.layer.name}.weight"], self._bias(step)
+        weight, bias = self.tensors[step.weight], self._bias(step)
         layer = partial(F.linear, weight=weight, bias=bias)
         activation = ACTIVATIONS[step.activation]
         if x.device.type != "cpu":
@@ -133,12 +134,27 @@ class FastRunner:
 
         return alone(rows)
 
+    def _tokens(self, step: Step, x: Tensor, add: Tensor | None) -> Tensor:
+        # Image by image, on one thread: the count of rows decides a product's kernel.
+        weight, bias = (each.to(x.dtype) for each in self._folded(step))
+        activation = ACTIVATIONS[step.activation]
+        layer = partial(F.linear, weight=weight, bias=bias)
+
+        @torch.inference_mode()
+        def images() -> Tensor:
+            return torch.cat([layer(image[None].contiguous()) for image in x])
+
+        y = alone(images) if x.device.type == "cpu" else layer(x)
+        return activation(y if add is None else y.add_(add))
+
     def _bias(self, step: Step) -> Tensor | None:
         return self.tensors[step.bias] if step.bias else None
 
     def _prepared(self, step: Step, x: Tensor, adds: bool, ready: _Ready) -> Convolution:
         wider, padding = _centred(step, x)
         weight, bias = self._folded(step)
+        if weight.ndim == 2:  # a dense layer on the channels of images
+            weight = weight[:, :, None, None]
         if any(wider):
             weight = F.pad(weight, (wider[1], 0, wider[0], 0))
         asked = Geometry(
@@ -156,17 +172,26 @@ class FastRunner:
         return one_by_one(alone(partial(prepare, asked.alone)))
 
     def _folded(self, step: Step) -> tuple[Tensor, Tensor]:
-        """Weight and bias with the BatchNorm multiplied in: one pass over the result saved."""
-        weight = self.tensors[f"{step.layer.name}.weight"]
+        """Weight and bias with norm and scale multiplied in: passes over the result saved."""
+        weight = self.tensors[step.weight]
         bias = self._bias(step)
         if bias is None:
             bias = weight.new_zeros(weight.shape[0])
-        if step.norm is None:
-            return weight, bias
+        if step.norm is not None:
+            gain, shift = self._affine(step.norm, step.eps)
+            weight, bias = weight * gain.reshape(-1, 1, 1, 1), bias * gain + shift
+        if step.scale is not None:
+            factor = self.tensors[step.scale.name].reshape(-1)
+            weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+            bias = bias * factor
+        return weight, bias
+
+    def _affine(self, norm: Layer, eps: float) -> tuple[Tensor, Tensor]:
+        """A BatchNorm of kept statistics as a factor and a summand for each channel."""
         leaves = ("weight", "bias", "running_mean", "running_var")
-        gain, shift, mean, var = (self.tensors[f"{step.norm.name}.{leaf}"] for leaf in leaves)
-        scale = gain / torch.sqrt(var + step.eps)
-        return weight * scale.reshape(-1, 1, 1, 1), (bias - mean) * scale + shift
+        gain, shift, mean, var = (self.tensors[f"{norm.name}.{leaf}"] for leaf in leaves)
+        scale = gain / torch.sqrt(var + eps)
+        return scale, shift - mean * scale
 
 
 def _centred(step: Step, x: Tensor) -> tuple[Sides, Sides]:
@@ -176,8 +201,10 @@ def _centred(step: Step, x: Tensor) -> tuple[Sides, Sides]:
     three times as long as the convolution; a row and a column of zeros ahead of the kernel, with
     the larger padding on both sides, compute the same numbers.
     """
-    if not isinstance(step.padding, str):
+    if isinstance(step.padding, int):
         return (0, 0), (step.padding, step.padding)
+    if isinstance(step.padding, tuple):
+        return (0, 0), step.padding
     kernel = step.layer.shape[-1]
     (top, bottom), (left, right) = (same_padding(n, kernel, step.stride) for n in x.shape[2:])
     return (bottom - top, right - left), (bottom, right)

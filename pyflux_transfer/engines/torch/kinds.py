@@ -1,71 +1,35 @@
 """The unit kinds over PyTorch: how the steps of a unit are wired, in training and evaluation.
 
-A `Step` is a convolution or a dense layer with the BatchNorm and the activation behind it. What a
-unit does is written once, over a `Runner` that executes steps: `TrainRunner` here, with autograd,
-and the folded one for evaluation in fast.py.
+What a unit does is written once, over a `Runner` that executes steps: `TrainRunner` here, with
+autograd, and the folded one for evaluation in fast.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Runner, Step
+from pyflux_transfer.engines.torch.trees import Wired, run_tree, steps, wired
 from pyflux_transfer.errors import EngineError, InputError, TrainingError
+from pyflux_transfer.networks.shapes import axes_of, channel_axis, takes
 from pyflux_transfer.networks.units import Layer, Option, Unit
 
 Options = Mapping[str, Option]
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "gelu": F.gelu,
-    "tanh": torch.tanh,
-}
-
-
-@dataclass(frozen=True)
-class Step:
-    """A convolution or dense layer, the BatchNorm behind it, and an activation."""
-
-    layer: Layer
-    norm: Layer | None
-    stride: int
-    padding: int | str  # "same" is TensorFlow's
-    activation: str
-    eps: float
-
-    @property
-    def bias(self) -> str | None:
-        """Name of the bias, where there is one."""
-        return f"{self.layer.name}.bias" if self.layer.bias else None
-
 
 @dataclass(frozen=True)
 class Block:
-    """A unit and its steps."""
+    """A unit and its steps, and the tree of a unit that has one."""
 
     unit: Unit
     steps: tuple[Step, ...]
-
-
-class Runner(Protocol):
-    """Executes the steps of a unit."""
-
-    def step(self, step: Step, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """Run the layer and its norm, add `add`, then the activation."""
-
-    def drop(self, x: Tensor, p: float) -> Tensor:
-        """Drop a share `p` of the values, in training."""
-
-    def mean(self, x: Tensor) -> Tensor:
-        """Return the means (N, C, 1, 1) of the images' axes, in float32."""
+    tree: Wired | None = None
 
 
 # --- from a unit to its steps -------------------------------------------------------------------
@@ -111,21 +75,29 @@ _STEPS: dict[str, Callable[[Options], list[Geometry]]] = {
 
 def block(unit: Unit) -> Block:
     """Pair a unit's layers, in order, with the strides, paddings and activations of its kind."""
+    if unit.body is not None:
+        tree = wired(unit.body)
+        return Block(unit, tuple(steps(tree)), tree)
     if not unit.layers:
         return Block(unit, ())
     geometry = _STEPS[unit.kind](unit.options)
     layers = [layer for layer in unit.layers if layer.op != "norm"]
     norms = dict(zip(unit.layers, unit.layers[1:], strict=False))
     eps = float(unit.options.get("eps", 1e-5))
-    steps = []
+    paired = []
     for layer, (stride, padding, activation) in zip(layers, geometry, strict=True):
         behind = norms.get(layer)
         norm = behind if behind is not None and behind.op == "norm" else None
-        steps.append(Step(layer, norm, stride, padding, activation, eps))
-    return Block(unit, tuple(steps))
+        paired.append(Step(layer, norm, stride, padding, activation, eps))
+    return Block(unit, tuple(paired))
 
 
 # --- what each kind computes --------------------------------------------------------------------
+
+
+def _tree(run: Runner, block: Block, x: Tensor) -> Tensor:
+    assert block.tree is not None
+    return run_tree(run, block.tree, x)
 
 
 def _single(run: Runner, block: Block, x: Tensor) -> Tensor:
@@ -189,6 +161,7 @@ _KINDS: dict[str, Callable[[Runner, Block, Tensor], Tensor]] = {
     "avgpool": _avgpool,
     "flatten": _flatten,
     "dropout": _dropout,
+    "block": _tree,
 }
 
 
@@ -211,11 +184,11 @@ def forward(run: Runner, blocks: Iterable[Block], x: Tensor) -> Tensor:
 
 
 def _check_fit(unit: Unit, x: Tensor) -> None:
-    axes = 2 if unit.kind == "dense" else x.ndim if unit.kind in ("flatten", "dropout") else 4
-    width = unit.options.get("in", x.shape[1])
-    if x.ndim != axes or x.shape[1] != width:
-        wanted = f"(N, {width})" if axes == 2 else f"(N, {width}, H, W)"
-        raise InputError(f"Unit '{unit.name}' takes {wanted}, got {tuple(x.shape)}.")
+    shape = tuple(x.shape)
+    if not takes(unit, shape):
+        width = unit.options.get("in", shape[channel_axis(shape)] if len(shape) > 1 else "D")
+        forms = {2: f"(N, {width})", 3: f"(N, T, {width})", 4: f"(N, {width}, H, W)"}
+        raise InputError(f"Unit '{unit.name}' takes {forms[axes_of(unit)]}, got {shape}.")
 
 
 # --- convolution and its padding ----------------------------------------------------------------
@@ -227,7 +200,7 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _padded(step: Step, x: Tensor) -> tuple[Tensor, int]:
+def _padded(step: Step, x: Tensor) -> tuple[Tensor, int | tuple[int, int]]:
     """Return what the convolution shall see, and the padding left to do by it."""
     if not isinstance(step.padding, str):
         return x, step.padding
@@ -254,22 +227,29 @@ class TrainRunner:
         self.masks = masks
 
     def step(self, step: Step, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """Run the layer and its norm, add `add`, then the activation."""
-        weight = self.tensors[f"{step.layer.name}.weight"]
+        """Run the layer, its norm and its scale, add `add`, then the activation."""
+        weight = self.tensors[step.weight]
         bias = self.tensors[step.bias] if step.bias else None
-        if step.layer.op == "dense":
+        if step.layer.op == "dense" and x.ndim == 4:
+            x = F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+        elif step.layer.op == "dense":
             x = F.linear(x, weight, bias)
         else:
             groups = x.shape[1] // weight.shape[1]
             x, padding = _padded(step, x)
             x = F.conv2d(x, weight, bias, step.stride, padding, groups=groups)
         if step.norm:
-            x = self._normalised(step.norm.name, x, step.eps)
+            x = self.norm(step.norm, x, step.eps)
+        if step.scale:
+            factor = self.tensors[step.scale.name].reshape(-1)
+            x = x * (factor[:, None, None] if x.ndim == 4 else factor)
         if add is not None:
             x = x + add
         return ACTIVATIONS[step.activation](x)
 
-    def _normalised(self, name: str, x: Tensor, eps: float) -> Tensor:
+    def norm(self, norm: Layer, x: Tensor, eps: float) -> Tensor:
+        """Normalise by the batch's statistics in training, by the kept ones in evaluation."""
+        name = norm.name
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] < 2:
             raise TrainingError(
                 f"BatchNorm '{name}' cannot learn from one value a channel. "

@@ -1,0 +1,223 @@
+"""A block's tree over PyTorch.
+
+What follows a convolution or a dense layer (BatchNorm, a scale, the other branches of a sum, an
+activation) is fused with it into one `Step`, which a runner then computes at its best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, reduce
+from operator import add, mul
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Runner, Step
+from pyflux_transfer.networks.positions import resampling
+from pyflux_transfer.networks.tree import Node
+from pyflux_transfer.networks.units import Layer, Option
+
+
+@dataclass(frozen=True)
+class Wired:
+    """A node after fusing: a step, or an operation over others.
+
+    A sum with a step adds its other branches to what the step computes of the last one.
+    """
+
+    op: str
+    options: Mapping[str, Option]
+    layer: Layer | None = None
+    nodes: tuple[Wired, ...] = ()
+    step: Step | None = None
+
+
+def steps(node: Wired) -> Iterator[Step]:
+    """Yield the steps of a tree."""
+    for inner in node.nodes:
+        yield from steps(inner)
+    if node.step is not None:
+        yield node.step
+
+
+# --- fusing -------------------------------------------------------------------------------------
+
+
+def wired(node: Node) -> Wired:
+    """Return the tree with its steps fused."""
+    if node.op != "chain":
+        return _alone(node, "none")
+    done: list[Wired] = []
+    rest = list(node.nodes)
+    while rest:
+        done.append(_taken(rest))
+    return done[0] if len(done) == 1 else Wired("chain", {}, nodes=tuple(done))
+
+
+def _taken(rest: list[Node]) -> Wired:
+    """Take the first node, with those behind it that it can be computed with."""
+    node = rest.pop(0)
+    if node.op in ("conv", "dense"):
+        return _step(node, rest)
+    if node.op == "add" and rest and rest[0].op == "act":
+        function = str(rest[0].options["function"])
+        fused = _alone(node, function)
+        if fused.step is not None:
+            rest.pop(0)
+        return fused
+    return _alone(node, "none")
+
+
+def _alone(node: Node, activation: str) -> Wired:
+    if node.op in ("conv", "dense"):
+        return _step(node, [])
+    inner = tuple(wired(each) for each in node.nodes)
+    if node.op == "add":
+        return _sum(inner, activation)
+    return Wired(node.op, node.options, node.layer, inner)
+
+
+def _step(node: Node, rest: list[Node]) -> Wired:
+    def next_is(op: str) -> Node | None:
+        return rest.pop(0) if rest and rest[0].op == op else None
+
+    o, layer = node.options, node.layer
+    assert layer is not None
+    norm = next_is("norm") if node.op == "conv" else None
+    scale = next_is("scale")
+    act = next_is("act")
+    step = Step(
+        layer,
+        norm.layer if norm else None,
+        int(o.get("stride", 1)),
+        (int(o.get("above", 0)), int(o.get("left", 0))),
+        str(act.options["function"]) if act else "none",
+        float(norm.options["eps"]) if norm else 0.0,
+        scale.layer if scale else None,
+    )
+    return Wired("step", {}, step=step)
+
+
+def _sum(branches: tuple[Wired, ...], activation: str) -> Wired:
+    """Let the last branch that ends with a bare step add the others to it."""
+    for index, branch in reversed(list(enumerate(branches))):
+        *before, last = branch.nodes if branch.op == "chain" and branch.nodes else (branch,)
+        if last.op == "step" and last.step is not None and last.step.activation == "none":
+            others = branches[:index] + branches[index + 1 :]
+            body = Wired("chain", {}, nodes=tuple(before))
+            return Wired("add", {}, nodes=(*others, body),
+                         step=replace(last.step, activation=activation))  # fmt: skip
+    return Wired("add", {}, nodes=branches)
+
+
+# --- running ------------------------------------------------------------------------------------
+
+
+def run_tree(run: Runner, node: Wired, x: Tensor) -> Tensor:
+    """Compute a tree."""
+    return _RUNS[node.op](run, node, x)
+
+
+def _chain(run: Runner, node: Wired, x: Tensor) -> Tensor:
+    for inner in node.nodes:
+        x = run_tree(run, inner, x)
+    return x
+
+
+def _single(run: Runner, node: Wired, x: Tensor) -> Tensor:
+    assert node.step is not None
+    return run.step(node.step, x)
+
+
+def _add(run: Runner, node: Wired, x: Tensor) -> Tensor:
+    results = [run_tree(run, inner, x) for inner in node.nodes]
+    if node.step is None:
+        return reduce(add, results)
+    return run.step(node.step, results.pop(), add=reduce(add, results))
+
+
+def _joined(join: Callable[[list[Tensor]], Tensor]) -> Callable[[Runner, Wired, Tensor], Tensor]:
+    return lambda run, node, x: join([run_tree(run, inner, x) for inner in node.nodes])
+
+
+def _norm(run: Runner, node: Wired, x: Tensor) -> Tensor:
+    assert node.layer is not None
+    return run.norm(node.layer, x, float(node.options["eps"]))
+
+
+def _layernorm(run: Runner, node: Wired, x: Tensor) -> Tensor:
+    assert node.layer is not None
+    weight, bias = (run.tensors[name] for name in node.layer.tensors)
+    eps = float(node.options["eps"])
+    images = x.ndim == 4
+    y = x.permute(0, 2, 3, 1) if images else x
+    y = F.layer_norm(y.float(), y.shape[-1:], weight, bias, eps).to(x.dtype)
+    return y.permute(0, 3, 1, 2) if images else y
+
+
+def _scale(run: Runner, node: Wired, x: Tensor) -> Tensor:
+    assert node.layer is not None
+    factor = run.tensors[node.layer.name].to(x.dtype)
+    return x * (factor.reshape(-1, 1, 1) if x.ndim == 4 else factor.reshape(-1))
+
+
+def _embed(run: Runner, node: Wired, x: Tensor) -> Tensor:
+    token, learnt = (run.tensors[inner.layer.name] for inner in node.nodes if inner.layer)
+    place = learnt[:, 1:]
+    side, (high, wide) = int(node.options["side"]), x.shape[2:]
+    if (high, wide) != (side, side):
+        how = float(node.options["offset"]), bool(node.options["aligned"])
+        rows, columns = (_resampling(side, n, *how).to(x.device) for n in (high, wide))
+        grid = place.reshape(side, side, -1)
+        place = torch.einsum("hr,wc,rcd->hwd", rows, columns, grid).reshape(1, high * wide, -1)
+    y = x.flatten(2).transpose(1, 2).float() + place
+    ahead = (token + learnt[:, :1]).expand(len(x), -1, -1)
+    return torch.cat((ahead, y), 1).to(x.dtype)
+
+
+@cache
+def _resampling(side: int, count: int, offset: float, aligned: bool) -> Tensor:
+    return torch.from_numpy(resampling(side, count, offset=offset, aligned=aligned))
+
+
+def _attend(_: Runner, node: Wired, x: Tensor) -> Tensor:
+    count, places, width = x.shape
+    heads = int(node.options["heads"])
+    parts = x.reshape(count, places, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4)
+    queries, keys, values = parts.unbind()
+    mixed = F.scaled_dot_product_attention(queries, keys, values)
+    return mixed.transpose(1, 2).reshape(count, places, -1)
+
+
+def _maxpool(_: Runner, node: Wired, x: Tensor) -> Tensor:
+    o = node.options
+    kernel, stride, padding = int(o["kernel"]), int(o["stride"]), int(o["padding"])
+    return F.max_pool2d(x, kernel, stride, padding, ceil_mode=bool(o["ceil"]))
+
+
+def _meanpool(_: Runner, node: Wired, x: Tensor) -> Tensor:
+    o = node.options
+    return F.avg_pool2d(x, int(o["kernel"]), int(o["stride"]), int(o["padding"]))
+
+
+_RUNS: dict[str, Callable[[Runner, Wired, Tensor], Tensor]] = {
+    "chain": _chain,
+    "step": _single,
+    "add": _add,
+    "multiply": _joined(lambda results: reduce(mul, results)),
+    "concat": _joined(lambda results: torch.cat(results, dim=1)),
+    "norm": _norm,
+    "layernorm": _layernorm,
+    "scale": _scale,
+    "embed": _embed,
+    "attend": _attend,
+    "act": lambda _, node, x: ACTIVATIONS[str(node.options["function"])](x),
+    "maxpool": _maxpool,
+    "meanpool": _meanpool,
+    "mean": lambda run, _, x: run.mean(x).to(x.dtype),
+    "flat": lambda _, __, x: x.flatten(1),
+    "first": lambda _, __, x: x[:, 0],
+}
