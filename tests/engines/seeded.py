@@ -34,7 +34,7 @@ def seeded(shapes: Mapping[str, Shape]) -> dict[str, Array]:
 
 def _tensor(name: str, shape: Shape) -> Array:
     values, leaf = _drawn(shape, crc32(name.encode())), name.rsplit(".", 1)[-1]
-    if leaf == "weight" and len(shape) > 1:
+    if leaf.endswith("weight") and len(shape) > 1:
         return values * np.float32(math.sqrt(1.4 / math.prod(shape[1:])))
     if leaf == "running_var":
         return np.float32(0.8) + np.float32(0.2) * np.abs(values)

@@ -4,7 +4,7 @@
 
 runs in the environment of the peers, which has no PyFlux Transfer. For each line of JSON on stdin,
 `{"name": …, "out": FILE.npz}`, it writes the networks' logits and answers with a line: names and
-shapes of the tensors that the published network has.
+shapes of the tensors that the published network has, or its error.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import traceback
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -116,20 +117,20 @@ def _torchvision(name: str, side: int) -> nn.Module:
 
 def _timm(name: str, side: int, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
     more = {"img_size": side} if name.startswith(("vit_", "dinov2_")) else {}
-    ours = _tensors(shapes)
+    ours = _tensors({n: tuple(v.shape) for n, v in published(name).items()} or shapes)
     if name.startswith("vit_"):
         ours = _interpolated(name, side, ours)
-    head: list[str] = []
-    if name.startswith("dinov2_"):  # the head is none of the network's
-        ours = {**ours, "pos_embed": _meta(ours["pos_embed"], side // 14)}
-        head = ["head.weight", "head.bias"]
+    head: Named = {}
+    if name.startswith("dinov2_"):  # whose head is none of the network's
+        ours["pos_embed"] = _meta(ours["pos_embed"], side // 14)
+        head = _tensors({n: s for n, s in shapes.items() if n.startswith("linear_head.")})
     network = timm.create_model(_TIMM[name], **more)
     theirs = sorted(_counted(network), key=_rank)
-    wanted = sorted((n for n in ours if n not in head), key=_rank)
+    wanted = sorted(ours, key=_rank)
     pairs = zip(theirs, wanted, strict=True)
     shapes_there = {n: v.shape for n, v in network.state_dict().items()}
     body = _loaded(network, {n: ours[o].reshape(shapes_there[n]) for n, o in pairs})
-    return _Linear(body, *(ours[n] for n in head)) if head else body
+    return _Linear(body, *head.values()) if head else body
 
 
 class _Linear(nn.Module):
@@ -188,12 +189,18 @@ def main() -> None:
     """Answer line by line until stdin ends."""
     torch.set_num_threads(2)
     for line in sys.stdin:
-        asked = json.loads(line)
-        name, shapes = asked["name"], {n: tuple(s) for n, s in asked["shapes"].items()}
-        found = {what: logits.numpy() for what, logits in computed(name, shapes)}
-        np.savez(asked["out"], **found)
-        own = {n: list(v.shape) for n, v in published(name).items()}
-        print(json.dumps(own), flush=True)
+        try:
+            answer = _answered(json.loads(line))
+        except Exception:  # the next row may fare better
+            answer = {"error": traceback.format_exc()}
+        print(json.dumps(answer), flush=True)
+
+
+def _answered(asked: dict[str, Any]) -> dict[str, Any]:
+    name, shapes = asked["name"], {n: tuple(s) for n, s in asked["shapes"].items()}
+    found = {what: logits.numpy() for what, logits in computed(name, shapes)}
+    np.savez(asked["out"], **found)
+    return {"tensors": {n: list(v.shape) for n, v in published(name).items()}}
 
 
 if __name__ == "__main__":

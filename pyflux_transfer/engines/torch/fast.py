@@ -217,7 +217,10 @@ def agrees(fast: FastRunner, blocks: Iterable[Block], tolerance: float = 0.05) -
     the same where two lie within the tolerance. Small images: the check shall not be felt.
     """
     blocks = tuple(blocks)
-    images = _synthetic(count=4, size=64).to(next(iter(fast.tensors.values())).device)
+    multiple = int(blocks[0].unit.options.get("multiple", 1))
+    images = _synthetic(count=4, size=-(-64 // multiple) * multiple).to(
+        next(iter(fast.tensors.values())).device
+    )
     with torch.inference_mode():
         exact = forward(TrainRunner(fast.tensors), blocks, images).softmax(1)
         ours = torch.cat([fast.run(blocks, image[None]) for image in images]).softmax(1)

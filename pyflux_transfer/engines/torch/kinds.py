@@ -17,7 +17,7 @@ from torch import Tensor
 from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Runner, Step
 from pyflux_transfer.engines.torch.trees import Wired, run_tree, steps, wired
 from pyflux_transfer.errors import EngineError, InputError, TrainingError
-from pyflux_transfer.networks.shapes import axes_of, channel_axis, takes
+from pyflux_transfer.networks.shapes import axes_of, channel_axis, check_sides, takes
 from pyflux_transfer.networks.units import Layer, Option, Unit
 
 Options = Mapping[str, Option]
@@ -189,6 +189,7 @@ def _check_fit(unit: Unit, x: Tensor) -> None:
         width = unit.options.get("in", shape[channel_axis(shape)] if len(shape) > 1 else "D")
         forms = {2: f"(N, {width})", 3: f"(N, T, {width})", 4: f"(N, {width}, H, W)"}
         raise InputError(f"Unit '{unit.name}' takes {forms[axes_of(unit)]}, got {shape}.")
+    check_sides(unit, shape)
 
 
 # --- convolution and its padding ----------------------------------------------------------------

@@ -192,6 +192,10 @@ def _attend(_: Runner, node: Wired, x: Tensor) -> Tensor:
     return mixed.transpose(1, 2).reshape(count, places, -1)
 
 
+def _rest(run: Runner, _: Wired, x: Tensor) -> Tensor:
+    return run.mean(x[:, 1:].transpose(1, 2)[..., None]).to(x.dtype).flatten(1)
+
+
 def _maxpool(_: Runner, node: Wired, x: Tensor) -> Tensor:
     o = node.options
     kernel, stride, padding = int(o["kernel"]), int(o["stride"]), int(o["padding"])
@@ -220,4 +224,5 @@ _RUNS: dict[str, Callable[[Runner, Wired, Tensor], Tensor]] = {
     "mean": lambda run, _, x: run.mean(x).to(x.dtype),
     "flat": lambda _, __, x: x.flatten(1),
     "first": lambda _, __, x: x[:, 0],
+    "rest": _rest,
 }
