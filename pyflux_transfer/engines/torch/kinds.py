@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Runner, Step
+from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Positions, Runner, Step, interpolated
 from pyflux_transfer.engines.torch.trees import Wired, run_tree, steps, wired
 from pyflux_transfer.errors import EngineError, InputError, TrainingError
 from pyflux_transfer.networks.shapes import axes_of, channel_axis, check_sides, takes
@@ -259,6 +259,15 @@ class TrainRunner:
         leaves = ("running_mean", "running_var", "weight", "bias")
         mean, var, weight, bias = (self.tensors[f"{name}.{leaf}"] for leaf in leaves)
         return F.batch_norm(x, mean, var, weight, bias, self.training, momentum=0.1, eps=eps)
+
+    def layernorm(self, norm: Layer, x: Tensor, eps: float) -> Tensor:
+        """Normalise over the last axis."""
+        weight, bias = (self.tensors[name] for name in norm.tensors)
+        return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+    def positions(self, node: Positions, high: int, wide: int) -> Tensor:
+        """Return the learnt positions for a grid."""
+        return interpolated(node, self.tensors[node.name], high, wide)
 
     def drop(self, x: Tensor, p: float) -> Tensor:
         """Drop a share `p` of the values and scale the others up."""
