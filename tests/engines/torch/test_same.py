@@ -24,6 +24,8 @@ NETWORKS = {
                                              "vgg11_bn")},
     "efficientnet_lite0": (MODELS["efficientnet_lite0"], 48),
     **{name: (row, row.preprocessing.crop) for name, row in SMALL.items()},
+    "convnext_tiny": (MODELS["convnext_tiny"], 40),
+    "dinov2_vits14": (MODELS["dinov2_vits14"], 42),
 }  # fmt: skip
 
 
