@@ -3,11 +3,11 @@
 What pays on a CPU, and why, stands at each place. Only evaluation comes here; training runs the
 plain steps of kinds.py, and tests compare the two.
 
-On a CPU an image's numbers depend on the image and the weights alone. Convolutions, and dense layers
-on tokens, see to it in same.py; on vectors they take row by row on one thread; means are sums in an
-order of our own; attention and LayerNorm go image by image and token by token inside PyTorch; all
-else is computed element by element. On a graphics card the libraries choose kernels by the count of
-images: there an image's numbers differ by up to `CUDA_TOLERANCE` of the largest.
+On a CPU an image's numbers depend on the image and the weights alone. Convolutions, and dense
+layers on tokens, see to it in same.py; on vectors they take row by row on one thread; means are
+sums in an order of our own; attention and LayerNorm go image by image and token by token inside
+PyTorch; all else is computed element by element. On a graphics card the libraries choose kernels by
+the count of images: there an image's numbers differ by up to `CUDA_TOLERANCE` of the largest.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Positions:
 
 
 def interpolated(positions: Positions, learnt: Tensor, high: int, wide: int) -> Tensor:
-    """Return the grid's part of `learnt` (1, 1 + side², D) for another grid: (1, high · wide, D)."""
+    """Return what `learnt` (1, 1 + side², D) says of another grid: (1, high · wide, D)."""
     side, places = positions.side, learnt[:, 1:]
     if (high, wide) == (side, side):
         return places
