@@ -27,11 +27,11 @@ from pyflux_transfer.data.dataset import (
     Skipped,
     Splits,
     read_sample,
-    straddling,
+    torn,
 )
 from pyflux_transfer.data.decode import MAX_PIXELS, Source
 from pyflux_transfer.data.preprocess import load as load_image
-from pyflux_transfer.data.source import Reader, told
+from pyflux_transfer.data.source import told
 from pyflux_transfer.engines import files
 from pyflux_transfer.engines.base import Network, Plan, Precision
 from pyflux_transfer.errors import ImageError, InputError, WeightsError
@@ -304,9 +304,7 @@ class Classifier:
         """Return training and validation images, and say what a run begins with."""
         self._refuse_imagenet()
         watcher.line(self.engine)
-        reader = Reader(
-            options.workers, options.max_pixels, watcher.bar, watcher.line, options.max_skipped
-        )
+        reader = options.reader(watcher)
         training, validation = reader.divided(data, valid, self.classes, options.seed)
         groups = f" in {len(training.groups)} groups" if training.groups else ""
         watcher.line(
@@ -383,15 +381,13 @@ class Classifier:
         self._refuse_imagenet()
         watcher = watcher or Silent()
         options = Options(batch_size=batch_size, max_pixels=max_pixels, max_skipped=max_skipped)
-        reader = Reader(options.workers, max_pixels, watcher.bar, watcher.line, max_skipped)
-        *others, dataset = reader.read(data, self.classes, training=False).parts
-        if torn := [group for part in others for group in straddling(part, dataset)]:
-            watcher.line(
-                f"{len(set(torn))} groups of these images stand in other splits too, which "
-                f"flatters the scores: {torn[0]}" + (" …" if len(set(torn)) > 1 else "")
-            )
+        *others, dataset = options.reader(watcher).read(data, self.classes, training=False).parts
+        for line in torn(
+            dataset, others, "these images and other splits, which flatters the scores"
+        ):
+            watcher.line(line)
         for item in dataset.skipped:
-            watcher.line(f"skipped {item.path}: {item.reason}")
+            watcher.line(str(item))
         read = partial(_load, preprocessing=self.preprocessing)
         answers, labels = [], []
         with watcher.bar("evaluation", len(dataset.samples)) as advance:
@@ -414,8 +410,9 @@ class Classifier:
         """Return what the units before `cut` make of all images (N, …), their labels and paths."""
         watcher = watcher or Silent()
         options = Options(max_pixels=max_pixels, max_skipped=max_skipped)
-        reader = Reader(options.workers, max_pixels, watcher.bar, watcher.line, max_skipped)
-        splits = reader.read(data, training=False)
+        splits = options.reader(watcher).read(data, training=False)
+        for line in splits.left_out():
+            watcher.line(line)
         samples = [sample for part in splits.parts for sample in part.samples]
         cut_before = self.network.cut
         self.network.cut_at(resolve_cut(self.units, cut))
