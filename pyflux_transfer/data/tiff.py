@@ -33,6 +33,7 @@ _PACKED = {
 }  # fmt: skip
 _PACKINGS = {1, 5, 8, 32773, 32946, 34925, 50000}  # none, LZW, Deflate, PackBits, LZMA, Zstandard
 _PILLOWS = {2, 3, 4, 6, 7}  # of fax and JPEG
+_MOST_EXTRA = 32  # samples behind colours
 UNSPECIFIED, PREMULTIPLIED, ALPHA = 0, 1, 2
 _BIG_MM = b"MM\0+"
 NONE, DIFFERENCES, FLOATS = 1, 2, 3  # predictors
@@ -55,11 +56,8 @@ class Layout:
         header = stream.read(16 if 43 in data[2:4] else 8)
         turned = header.startswith(_BIG_MM)
         # Pillow knows by the other order's mark alone that the header is a BigTIFF's.
-        directory = (
-            ImageFileDirectory_v2(b"II+\0" + header[4:], b"MM")
-            if turned
-            else (ImageFileDirectory_v2(header))
-        )
+        known, order = (b"II+\0" + header[4:], b"MM") if turned else (header, None)
+        directory = ImageFileDirectory_v2(known, order)
         stream.seek(directory.next)
         directory.load(stream)
         return cls(directory, "<" if data[:2] == b"II" else ">", turned)
@@ -170,7 +168,7 @@ class Layout:
         if len(set(self.all(BITS))) > 1 or self.bits not in _BITS[kind]:
             yield BITS, f"is {bits}, with SampleFormat {self.one(KIND)}"
         more = self.samples - _COLORS[photometric]
-        if more < 0 or (more > 1 and photometric in _GREY):
+        if not 0 <= more <= (1 if photometric in _GREY else _MOST_EXTRA):
             yield SAMPLES, f"is {self.samples}, with PhotometricInterpretation {photometric}"
         if self.one(PLANAR) not in (1, 2):
             yield PLANAR, f"is {self.one(PLANAR)}"

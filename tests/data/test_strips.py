@@ -126,6 +126,7 @@ def test_what_is_not_said_is_as_usual() -> None:
         (tiff(of("u2", GREY), 1, t262=()), "PhotometricInterpretation (tag 262) is missing"),
         (tiff(of("u2", COLORS), BLACK_IS_ZERO), "SamplesPerPixel (tag 277) is 3, with"),
         (tiff(COLORS, BLACK_IS_ZERO), "SamplesPerPixel (tag 277) is 3, with"),
+        (tiff(of("u2", GREY), RGB, t277=(36,)), "SamplesPerPixel (tag 277) is 36, with"),
         (tiff(of("u2", GREY), RGB), "SamplesPerPixel (tag 277) is 1, with"),
         (tiff(of("u2", np.dstack([COLORS, ALPHA])), CMYK, t332=(2,)), "InkSet (tag 332) is 2"),
         (tiff(of("u2", GREY), 1, t259=(34712,)), "Compression (tag 259) is 34712 (JPEG 2000)"),
