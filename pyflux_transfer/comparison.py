@@ -18,7 +18,6 @@ from pyflux_transfer import engines
 from pyflux_transfer.classifier import Classifier, load
 from pyflux_transfer.data.dataset import Splits
 from pyflux_transfer.data.folds import folds
-from pyflux_transfer.data.source import Reader
 from pyflux_transfer.errors import (
     DataError,
     ImageError,
@@ -113,7 +112,11 @@ def compare(
     watcher = watcher or Silent()
     engine, why = engines.choose(engine)
     watcher.line(why)
-    photos = Splits(Reader(chosen.workers, chosen.max_pixels, watcher.bar).read(data).train)
+    read = chosen.reader(watcher).read(data)
+    if read is not data:  # who gave splits has had the scan's word
+        for item in read.left_out():
+            watcher.line(item)
+    photos = Splits(read.train)
     train = photos.train
     held = folds(train, seed=chosen.seed)
     if (held < 0).all():

@@ -441,7 +441,7 @@ def test_groups_of_a_table_are_counted_and_told_where_they_straddle(
     assert run.estimate is not None
     model.evaluate(folder / "table.csv", watcher=notes)
     assert notes.lines[-1] == (
-        "1 groups of these images stand in other splits too, which flatters the scores: p0"
+        "1 groups stand in both these images and other splits, which flatters the scores: p0"
     )
 
 

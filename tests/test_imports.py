@@ -26,7 +26,7 @@ LAYERS = (
     ("bundle", "insight.*"),
     ("predict",),
     ("training.*",),
-    ("classifier", "comparison", "serving.*"),
+    ("model", "loading", "fitting", "classifier", "comparison", "serving.*"),
     ("__init__", "__main__", "demo", "cli.*"),
 )
 

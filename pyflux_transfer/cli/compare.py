@@ -12,10 +12,12 @@ import typer
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
     MAX_PIXELS,
+    MAX_SKIPPED,
     Cache,
     Data,
     EngineOption,
     MaxPixels,
+    MaxSkipped,
     PrecisionOption,
     given,
 )
@@ -50,6 +52,7 @@ def compare(
     seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
     cache: Cache = True,
     max_pixels: MaxPixels = MAX_PIXELS,
+    max_skipped: MaxSkipped = MAX_SKIPPED,
     workers: Annotated[int, typer.Option(help="Threads that decode images.")] = 2,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -67,7 +70,7 @@ def compare(
     rows = judge(
         data, names, engine=engine, cache=cache, watcher=report.Terminal(errors),
         label_smoothing=label_smoothing, class_weights="auto" if balance else None, seed=seed,
-        max_pixels=max_pixels, workers=workers, precision=precision,
+        max_pixels=max_pixels, max_skipped=max_skipped, workers=workers, precision=precision,
     )  # fmt: skip
     command = _training(rows, data, context)
     if as_json:
@@ -90,14 +93,13 @@ def best(
     """
     from pyflux_transfer.comparison import compare as judge
     from pyflux_transfer.comparison import recommended
-    from pyflux_transfer.data.source import Reader
     from pyflux_transfer.training.callbacks import Silent
     from pyflux_transfer.training.recipe import HEEDED
 
     for name in ("weights", "resume"):
         if name in given:
             raise InputError(f"--arch auto chooses the network. Name it, or leave --{name} out.")
-    splits = Reader(options.workers, options.max_pixels, watcher.bar).read(data)
+    splits = options.reader(watcher).read(data)
     heeded: Any = {k: v for k, v in vars(options).items() if k in HEEDED.intersection(given)}
     heeded["precision"] = precision
     rows = judge(splits, engine=engine, cache=cache, watcher=watcher, **heeded)

@@ -31,6 +31,7 @@ FREE_BYTES = 64 << 20
 SLACK_BYTES = 160 << 20
 TOO_MUCH = "decoding it takes more memory than the {:,} bytes that its size asks for."
 PREFIX = "The image cannot be read: "
+GO = b"go\n"
 
 
 def main(memory: int) -> None:
@@ -54,7 +55,8 @@ def main(memory: int) -> None:
 
     def ask(need: int) -> None:
         say({"need": need})
-        jobs.readline()
+        if jobs.readline() != GO:
+            raise _NotNowError
 
     with contextlib.suppress(BrokenPipeError):  # the parent is gone
         say({})
@@ -94,12 +96,18 @@ def _answer(
                 "error": f"decoding it takes more memory than the {need:,} bytes its size asks."
             }
         return {"error": str(error).removeprefix(PREFIX)}
+    except _NotNowError:
+        return {"later": True}
     except MemoryError:
         return {"error": f"decoding it takes more memory than the {need:,} bytes its size asks."}
     view, place = pixels.reshape(-1).data, 0
     while place < len(view):
         place += os.pwrite(memory, view[place:], place)
-    return {"shape": pixels.shape, "box": picture.box}
+    return {"shape": pixels.shape, "box": picture.box, "mended": picture.mended}
+
+
+class _NotNowError(BaseException):
+    """The parent puts a photo off; no exception, so that no reader takes it for damage."""
 
 
 @lru_cache(maxsize=8)

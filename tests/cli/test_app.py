@@ -529,6 +529,23 @@ def test_training_takes_the_recommended_network(
     assert "leave --resume out" in run(*words, "--run-dir", "r", "--resume").refused()
 
 
+def test_a_comparison_tells_once_what_is_odd_and_what_is_left_out(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "present", lambda row: row is fake.TINY.weights[0])
+    (folder / "red" / "notes.jpg").write_text("no image")
+    (folder / "blue" / "copy.png").write_bytes((folder / "red" / "000.png").read_bytes())
+    allowed = ("--max-skipped", 0.1, "--engine", "fake")
+    for words in (("compare", folder), ("train", folder, "--arch", "auto")):
+        found = run(*words, *allowed)
+        assert found.status == 0, found.err
+        said = found.out + found.err
+        assert said.count("1 photos stand in two classes at once") == 1
+        assert said.count("notes.jpg: it is not an image") == 1
+        assert said.index("stand in two classes") < said.index("25 images of 3 classes")
+    assert "--max-skipped 0.1" in run("compare", folder, *allowed).out
+
+
 # --- evaluate -------------------------------------------------------------------------------------
 
 
@@ -707,9 +724,12 @@ def test_a_class_name_cannot_steer_the_terminal(run: Run, place: Path) -> None:
 
 def test_limits_can_be_moved_wherever_images_are_read(run: Run, folder: Path, bundle: Path) -> None:
     for words in (("train", folder, *TINY), ("evaluate", bundle, folder, "--engine", "fake"),
+                  ("compare", folder, *TINY), ("train", folder, *TINY[2:], "--arch", "auto"),
                   ("features", folder, *TINY, "--out", "f.npz")):  # fmt: skip
-        assert "--max-skipped" in run(*words, "--max-pixels", 9).refused()
-        assert "cannot be read" in run(*words, "--max-pixels", 9, "--max-skipped", 0.9).refused()
+        for more, says in (((), "--max-skipped"), (("--max-skipped", 0.9), "cannot be read")):
+            found = run(*words, "--max-pixels", 9, *more)
+            assert found.status == 2
+            assert says in found.err.splitlines()[-1]
     found = run("predict", bundle, folder, "--engine", "fake", "--max-pixels", 9)
     assert found.status == 2
     assert "raise max_pixels (--max-pixels)" in found.err
