@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from pyflux_transfer.cli.options import (
     WeightsOption,
 )
 from pyflux_transfer.errors import readable
+from pyflux_transfer.insight.summary import COLUMNS, USUAL
 from pyflux_transfer.storage import check_writable, replacing
 
 
@@ -34,12 +36,26 @@ def register(app: typer.Typer) -> None:
 
 def summary(
     model: Annotated[str, typer.Argument(help="An architecture or a bundle.")],
+    depth: Annotated[
+        int, typer.Option(help="0 the whole, 1 its stages, 2 their units, 3 the layers.")
+    ] = 2,
+    columns: Annotated[str, typer.Option(help=f"Of {', '.join(COLUMNS)}.")] = ",".join(USUAL),
+    batch_size: Annotated[
+        int | None, typer.Option(help="Show shapes with a batch of this size.", min=1)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, all columns.")] = False,
     engine: EngineOption = "auto",
 ) -> None:
-    """Show a network's units, shapes and parameter counts."""
+    """Show a network's layers, shapes, parameter counts, and what is trained."""
     from pyflux_transfer.classifier import load
 
-    load(model, weights=None, engine=engine, precision="fp32").summary()
+    net = load(model, weights=None, engine=engine, precision="fp32")
+    if as_json:
+        rows = [row.to_json() for row in net.outline(depth, batch_size or 1)]
+        print(json.dumps({"cut": net.network.cut, "rows": rows}, indent=2))
+        return
+    chosen = [name.strip() for name in columns.split(",") if name.strip()]
+    net.summary(depth, columns=chosen, batch_size=batch_size)
 
 
 def features(

@@ -674,8 +674,21 @@ def test_summary_of_an_architecture_and_a_bundle(run: Run, bundle: Path) -> None
     for name in ("tiny", bundle):
         found = run("summary", name, "--engine", "fake")
         assert found.status == 0
-        assert any("conv1" in line and "3×8×8" in line for line in found.lines)
+        assert any(line.split()[:4] == ["0", "conv1", "conv", "3x8x8"] for line in found.lines)
         assert re.search(r"[\d,]+ parameters, [\d,]+ of them trained from the cut", found.out)
+        assert found.out.isascii()
+
+
+def test_a_summary_with_its_options(run: Run) -> None:
+    summary = ("summary", "tiny", "--engine", "fake")
+    found = run(*summary, "--depth", 3, "--columns", "output, trainable", "--batch-size", 4)
+    assert ["bn1", "4x8x8x8", "False"] in [line.split() for line in found.lines]
+    found = run(*summary, "--depth", 1, "--json")
+    answer = json.loads(found.out)
+    assert [row["name"] for row in answer["rows"]] == ["tiny", "stem", "stage1", "stage2", "head"]
+    assert answer["rows"][0]["trainable"] == "Partial"
+    assert "depth must be from 0 to 3" in run(*summary, "--depth", 4).refused()
+    assert "Unknown column 'outptu'" in run(*summary, "--columns", "outptu").refused()
 
 
 def test_features_are_written(run: Run, folder: Path) -> None:
