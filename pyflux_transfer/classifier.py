@@ -42,7 +42,7 @@ from pyflux_transfer.networks.layers import Layers
 from pyflux_transfer.networks.listing import listing
 from pyflux_transfer.networks.numbers import plain
 from pyflux_transfer.networks.outline import Row, outline
-from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
 from pyflux_transfer.networks.slicing import Slice, chain_slice, run
 from pyflux_transfer.networks.start import start
 from pyflux_transfer.networks.tensors import Array, State
@@ -509,6 +509,8 @@ def load(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Precision = "auto",
     seed: int = 0,
+    size: int | None = None,
+    fit: Fit | None = None,
 ) -> Classifier:
     """Load a network by its architecture's name, or a trained bundle by its path.
 
@@ -517,10 +519,30 @@ def load(
     from `seed`; a bundle, given as either, brings its own, its classes and head. A file without the
     head of the 1000 ImageNet classes, or with another, gives what comes before it. `engine` is
     "auto", "flux" or "torch". `precision` of the frozen trunk and of prediction is "fp32", "bf16",
-    or "auto": bf16 where the processor computes it and a check agrees. Raises InputError for an
-    unknown architecture or tag, WeightsError or BundleError for a file that does not
-    fit, EngineError where none can start.
+    or "auto": bf16 where the processor computes it and a check agrees.
+
+    Images are seen as the weights' publisher did, or a bundle's photos were: `size` is another side
+    in pixels, `fit` is "crop", "pad" or "stretch" (see `Preprocessing`). A bundle should be trained
+    again then.
+
+    Raises InputError for an unknown architecture or tag and a size that the network cannot take,
+    WeightsError or BundleError for a file that does not fit, EngineError where none can start.
     """
+    net = _loaded(name, weights, engine, device, precision, seed)
+    if size is not None or fit is not None:
+        net.preprocessing = net.preprocessing.sized(size, fit)
+        net.outline(0)  # refuses a size that is too small
+    return net
+
+
+def _loaded(
+    name: str | Path,
+    weights: str | Path | None,
+    engine: str,
+    device: Literal["auto", "cpu", "cuda"],
+    precision: Precision,
+    seed: int,
+) -> Classifier:
     if Path(name).suffix == ".safetensors":
         return _from_bundle(bundles.read(name), engine, device, precision)
     row = architecture(str(name))
