@@ -151,6 +151,26 @@ def test_bare_weights_are_no_network(tmp_path: Path) -> None:
         pft.load(tmp_path / "w.safetensors", engine="fake")
 
 
+def test_another_size_and_fit(folder: Path, tmp_path: Path) -> None:
+    net = pft.load("tiny", engine="fake", size=12, fit="pad")
+    assert net.preprocessing == fake.TINY.preprocessing.sized(12, "pad")
+    model = net.with_head(CLASSES)
+    model.fit(folder)
+    image = next(folder.rglob("*.png"))
+    before = model.predict(image)
+    again = pft.load(model.save(tmp_path / "m.safetensors"), engine="fake")
+    assert again.preprocessing == net.preprocessing
+    assert again.predict(image) == before
+    assert again.outline(0)[0].input == (1, 3, 12, 12)
+    found, _, _ = again.features(folder, cut="stage1", cache=False)
+    assert found.shape[1:] == (8, 12, 12)
+
+
+def test_a_size_that_the_network_cannot_take_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match="image may be too small"):
+        pft.load("alexnet", weights=None, engine="torch", size=20)
+
+
 # --- units and slices -----------------------------------------------------------------------------
 
 

@@ -80,7 +80,9 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Preprocessing:
-        """Return what `to_json` was called on."""
+        """Return what `to_json` was called on; raise InputError for what this version lacks."""
+        if unknown := sorted(set(row) - set(cls.__dataclass_fields__)):
+            raise InputError(f"preprocessing has unknown fields {unknown}. Upgrade pyflux-transfer")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
         return cls(**values)
 
