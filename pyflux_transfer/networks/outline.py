@@ -106,13 +106,10 @@ def _layer(index: int, layer: Layer, shapes: UnitShapes | None, trains: bool) ->
 
 
 def _mult_adds(layer: Layer, output: Shape | None) -> int | None:
-    """Each weight is used once for every example and place of the output."""
-    if layer.op == "norm":
+    """Count those of a convolution or dense layer: each number of the output takes one row."""
+    if layer.op not in ("conv", "dense"):
         return 0
-    if output is None or layer.op not in ("conv", "dense"):
-        return None
-    places = output[2:] if layer.op == "conv" else output[1:-1]
-    return math.prod(layer.shape) * output[0] * math.prod(places)
+    return None if output is None else math.prod(layer.shape[1:]) * math.prod(output)
 
 
 def _sum(level: int, name: str, rows: Sequence[Row]) -> Row:
