@@ -83,13 +83,14 @@ def test_levels_add_up(name: str) -> None:
     assert [row.index for row in levels[2]] == list(range(len(MODELS[name].units)))
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("side", [224, 197])
+@pytest.mark.parametrize(
+    ("name", "side"), [*((name, 224) for name in MODELS), *((name, 197) for name in GIGAS)]
+)
 def test_the_last_layers_of_a_unit_give_what_it_gives(name: str, side: int) -> None:
     units = MODELS[name].units
     for unit, outside in zip(units, trace(units, (2, 3, side, side)), strict=True):
         known = [shapes for shapes in layer_shapes(unit, outside) if shapes]
-        if not known:
+        if not known or unit.kind == "block":  # a tree's last layer may be a gate
             continue
         assert known[0].input == outside.input
         assert known[-1].output[2:] == outside.output[2:]
