@@ -71,6 +71,22 @@ def test_every_kind_of_head_comes_back(head: Head | None, tmp_path: Path) -> Non
     assert_equal(checkpoint.read(checkpoint.write(tmp_path / "m.safetensors", one)), one)
 
 
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_size_and_fit_come_back(fit: Fit, saved: Path) -> None:
+    one = replace(bundle(), preprocessing=Preprocessing().sized(384, fit))
+    assert checkpoint.read(checkpoint.write(saved, one)).preprocessing == one.preprocessing
+
+
+def test_a_bundle_that_knows_of_no_fit_crops_and_the_usual_is_written_as_it_was(
+    saved: Path,
+) -> None:
+    """So a version before there was a choice opens what it can, and refuses the rest."""
+    with safe_open(str(saved), framework="numpy") as file:
+        row = json.loads(file.metadata()[checkpoint.KEY])
+    assert "fit" not in row["preprocessing"]
+    assert checkpoint.read(saved).preprocessing.fit == "crop"
+
+
 def test_describing_reads_everything_but_the_weights(saved: Path) -> None:
     assert checkpoint.describe(saved) == replace(bundle(), state={})
 
@@ -210,22 +226,6 @@ def test_a_bundle_of_format_1_has_the_temperature_1(saved: Path) -> None:
         del row["temperature"]
 
     assert_equal(checkpoint.read(edited(saved, older)), replace(bundle(), temperature=1.0))
-
-
-@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
-def test_size_and_fit_come_back(fit: Fit, saved: Path) -> None:
-    one = replace(bundle(), preprocessing=Preprocessing().sized(384, fit))
-    assert checkpoint.read(checkpoint.write(saved, one)).preprocessing == one.preprocessing
-
-
-def test_a_bundle_that_knows_of_no_fit_crops_and_the_usual_is_written_as_it_was(
-    saved: Path,
-) -> None:
-    """So a version before there was a choice opens what it can, and refuses the rest."""
-    with safe_open(str(saved), framework="numpy") as file:
-        row = json.loads(file.metadata()[checkpoint.KEY])
-    assert "fit" not in row["preprocessing"]
-    assert checkpoint.read(saved).preprocessing.fit == "crop"
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,11 @@ def show_summary(
     batch: bool = False,
     out: Console = console,
 ) -> None:
-    """Print rows of `outline` and, under them, totals; ASCII where it is no terminal.
+    """Print rows of `outline` and, under them, totals; ASCII but on a terminal of Unicode.
 
     `columns` are of `COLUMNS`, in any order; `batch` writes shapes with the batch.
     """
-    ascii_only = not out.is_terminal
+    ascii_only = not (out.is_terminal and out.encoding.startswith("utf"))
     whole = rows[0]
     style = Style("x" if ascii_only else "×", batch, whole)
     chosen = [lookup(COLUMNS, name, "column") for name in columns]

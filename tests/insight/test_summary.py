@@ -43,6 +43,8 @@ def test_units_with_their_numbers_and_the_totals() -> None:
 def test_it_is_ascii_but_on_a_terminal() -> None:
     assert shown(rows(depth=3), *COLUMNS).isascii()
     assert "3×224×224" in shown(rows(), terminal=True)
+    old = Console(file=io.TextIOWrapper(io.BytesIO(), "ascii"), force_terminal=True, width=200)
+    show_summary(rows(), 9, out=old)
 
 
 def test_columns_are_chosen_in_any_order() -> None:
