@@ -29,9 +29,12 @@ from pyflux_transfer.fitting import Fitting, starts_unsolved
 from pyflux_transfer.insight.metrics import Evaluation, evaluate
 from pyflux_transfer.model import Model, refuse_headless, refuse_imagenet
 from pyflux_transfer.networks.head import Head, class_names
+from pyflux_transfer.networks.layers import Layers
+from pyflux_transfer.networks.listing import listing
 from pyflux_transfer.networks.numbers import plain
-from pyflux_transfer.networks.preprocessing import Preprocessing
-from pyflux_transfer.networks.slicing import Slice, chain_slice
+from pyflux_transfer.networks.outline import Row, outline
+from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
+from pyflux_transfer.networks.slicing import Slice, chain_slice, run
 from pyflux_transfer.networks.start import start
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import Unit, resolve_cut
@@ -70,6 +73,25 @@ class Classifier(Model):
     def __getitem__(self, key: int | str | slice) -> Slice:
         """Slice the chain by unit index or stage name: `net[:-1]`, `net["stage1":"stage3"]`."""
         return chain_slice(self.network, key)
+
+    def __call__(self, images: Array) -> Array:
+        """Return the logits (N,classes) of preprocessed images (N,3,H,W), in evaluation mode."""
+        refuse_headless(self)
+        return run(self.network, images, 0, len(self.units))
+
+    def __repr__(self) -> str:
+        """Show the network layer by layer, with parameter counts."""
+        parameters = sum(unit.parameters for unit in self.units)
+        head = (
+            f"{self.plan.architecture.name}, {len(self.classes)} classes, "
+            f"{self.network.engine} engine: {parameters:,} parameters"
+        )
+        return "\n".join([head, *listing(self.units, 0, self.network.cut)])
+
+    @property
+    def layers(self) -> Layers:
+        """The layers by torchvision's names: `net.layers["layer4.0.conv1"].shape`."""
+        return Layers(self.network)
 
     def with_head(
         self,
@@ -294,11 +316,29 @@ class Classifier(Model):
         """Write the bundle (one `.safetensors` file) atomically and return its path."""
         return loading.save(self, path)
 
-    def summary(self) -> None:
-        """Print a table of the units: layer, input and output shape, parameters, trainable."""
-        from pyflux_transfer.insight.summary import summary  # starts rich
+    def summary(
+        self,
+        depth: int = 2,
+        *,
+        columns: Sequence[str] = ("kind", "input", "output", "parameters", "trainable"),
+        batch_size: int | None = None,
+    ) -> None:
+        """Print a table of the network: 0 the whole, 1 its stages, 2 their units, 3 the layers.
 
-        summary(self.network, self.preprocessing.crop)
+        `columns` are of kind, input, output, weight, parameters, share, statistics, mult-adds and
+        trainable. Shapes are those of one image, or of a batch of `batch_size`. Raises InputError
+        for another depth or column.
+        """
+        from pyflux_transfer.insight.summary import show_summary  # starts rich
+
+        rows = self.outline(depth, batch_size or 1)
+        show_summary(rows, self.network.cut, columns, batch=batch_size is not None)
+
+    def outline(self, depth: int = 3, batch_size: int = 1) -> list[Row]:
+        """Return the rows of `summary` as data, for a batch of `batch_size` images."""
+        side = self.preprocessing.crop
+        name, shape = self.plan.architecture.name, (batch_size, 3, side, side)
+        return outline(name, self.units, self.network.cut, shape, depth)
 
 
 def load(
@@ -309,6 +349,8 @@ def load(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Precision = "auto",
     seed: int = 0,
+    size: int | None = None,
+    fit: Fit | None = None,
 ) -> Classifier:
     """Load a network by its architecture's name, or a trained bundle by its path.
 
@@ -317,11 +359,20 @@ def load(
     from `seed`; a bundle, given as either, brings its own, its classes and head. A file without the
     head of the 1000 ImageNet classes, or with another, gives what comes before it. `engine` is
     "auto", "flux" or "torch". `precision` of the frozen trunk and of prediction is "fp32", "bf16",
-    or "auto": bf16 where the processor computes it and a check agrees. Raises InputError for an
-    unknown architecture or tag, WeightsError or BundleError for a file that does not
-    fit, EngineError where none can start.
+    or "auto": bf16 where the processor computes it and a check agrees.
+
+    Images are seen as the weights' publisher did, or a bundle's photos were: `size` is another side
+    in pixels, `fit` is "crop", "pad" or "stretch" (see `Preprocessing`). A bundle should be trained
+    again then.
+
+    Raises InputError for an unknown architecture or tag and a size that the network cannot take,
+    WeightsError or BundleError for a file that does not fit, EngineError where none can start.
     """
-    return Classifier(**vars(loading.load(name, weights, engine, device, precision, seed)))
+    net = Classifier(**vars(loading.load(name, weights, engine, device, precision, seed)))
+    if size is not None or fit is not None:
+        net.preprocessing = net.preprocessing.sized(size, fit)
+        net.outline(0)  # refuses a size that is too small
+    return net
 
 
 def _load(item: Sample | Item, preprocessing: Preprocessing) -> Array:

@@ -23,7 +23,7 @@ from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.engines.base import Plan
 from pyflux_transfer.errors import BundleError, InputError, PyFluxTransferError, StorageError
 from pyflux_transfer.networks.head import Head
-from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
 from pyflux_transfer.networks.start import start
 from tests.engines import fake
 
@@ -69,6 +69,22 @@ def test_every_kind_of_head_comes_back(head: Head | None, tmp_path: Path) -> Non
     state = start(Plan(fake.TINY, head).units, 0)
     one = Bundle("tiny", classes, head, Preprocessing(), 0, state)
     assert_equal(checkpoint.read(checkpoint.write(tmp_path / "m.safetensors", one)), one)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_size_and_fit_come_back(fit: Fit, saved: Path) -> None:
+    one = replace(bundle(), preprocessing=Preprocessing().sized(384, fit))
+    assert checkpoint.read(checkpoint.write(saved, one)).preprocessing == one.preprocessing
+
+
+def test_a_bundle_that_knows_of_no_fit_crops_and_the_usual_is_written_as_it_was(
+    saved: Path,
+) -> None:
+    """So a version before there was a choice opens what it can, and refuses the rest."""
+    with safe_open(str(saved), framework="numpy") as file:
+        row = json.loads(file.metadata()[checkpoint.KEY])
+    assert "fit" not in row["preprocessing"]
+    assert checkpoint.read(saved).preprocessing.fit == "crop"
 
 
 def test_describing_reads_everything_but_the_weights(saved: Path) -> None:
@@ -262,6 +278,8 @@ def test_a_bundle_of_format_1_has_the_temperature_1(saved: Path) -> None:
         (lambda row: row["preprocessing"].update(background=[0, 0, 256]), "from 0 to 255"),
         (lambda row: row["preprocessing"].update(resize=10**6, crop=10**6), "up to 4096"),
         (lambda row: row["preprocessing"].update(crop=2.5), "whole numbers"),
+        (lambda row: row["preprocessing"].update(fit="padd"), "Unknown fit 'padd'. Did you mean"),
+        (lambda row: row["preprocessing"].update(shape=1), r"unknown fields \['shape'\]. Upgrade"),
     ],
 )
 def test_a_description_that_is_not_ours_is_refused(

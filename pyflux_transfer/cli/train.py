@@ -19,9 +19,11 @@ from pyflux_transfer.cli.options import (
     Cache,
     Data,
     EngineOption,
+    FitOption,
     MaxPixels,
     MaxSkipped,
     PrecisionOption,
+    Size,
     WeightsOption,
 )
 from pyflux_transfer.errors import InputError
@@ -56,6 +58,8 @@ def train(
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; 1e-3 head, 1e-4 deeper.")] = None,
     weights: WeightsOption = "imagenet",
+    size: Size = None,
+    fit: FitOption = None,
     hidden: Annotated[list[int] | None, typer.Option(help="Hidden width; repeatable.")] = None,
     dropout: Annotated[float, typer.Option(help="Dropout in the head.")] = 0.0,
     keep: Annotated[Keep | None, typer.Option(help="What of the old head to keep.")] = None,
@@ -121,9 +125,11 @@ def train(
     source: Path | Splits = data
     if arch == "auto":
         watcher = common["watcher"]
-        found, source = compare.best(data, given, options, engine, precision, cache, watcher)
+        found, source = compare.best(
+            data, given, options, engine, precision, cache, watcher, size, fit
+        )
         arch, weights = found.architecture, found.weights
-    net = load(arch, weights=weights, engine=engine, precision=precision)
+    net = load(arch, weights=weights, engine=engine, precision=precision, size=size, fit=fit)
     model = _headed(net, classes, hidden or (), dropout, keep, seed)
     try:
         if fine_tune:

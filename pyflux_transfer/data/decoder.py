@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from pyflux_transfer.data.decode import Pixels, decode_picture
-from pyflux_transfer.data.preprocess import center
+from pyflux_transfer.data.preprocess import fitted
 from pyflux_transfer.errors import ImageError
 from pyflux_transfer.networks.preprocessing import Preprocessing
 
@@ -88,7 +88,7 @@ def _answer(
             shorter_side=job["shorter_side"],
             admit=admit,
         )
-        image = center(picture.image, how, picture.box) if how else picture.image
+        image = fitted(picture.image, how, picture.box) if how else picture.image
         pixels: Pixels = np.ascontiguousarray(image)
     except ImageError as error:
         if isinstance(error.__cause__, MemoryError):

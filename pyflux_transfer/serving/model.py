@@ -44,7 +44,7 @@ class Description:
             "architecture": self.architecture,
             "engine": self.engine,
             "classes": list(self.classes),
-            "preprocessing": self.preprocessing.to_json(),
+            "preprocessing": {**self.preprocessing.to_json(), "fit": self.preprocessing.fit},
             "info": self.info,
         }
 

@@ -461,6 +461,48 @@ def test_ctrl_c_before_there_is_anything_says_so(
     assert not Path("my.photos.safetensors").exists()
 
 
+# --- size and fit ---------------------------------------------------------------------------------
+
+
+def test_size_and_fit_go_from_training_into_the_bundle(run: Run, folder: Path) -> None:
+    words = (*TINY, "--size", 12, "--fit", "pad")
+    assert run("train", folder, *words, "--out", "m.safetensors").status == 0
+    found = checkpoint.describe("m.safetensors").preprocessing
+    assert (found.resize, found.crop, found.fit) == (15, 12, "pad")
+    for command in ("evaluate", "predict"):
+        assert run(command, "m.safetensors", folder, "--engine", "fake").status == 0
+    again = ("--arch", "m.safetensors", "--engine", "fake", "--fit", "stretch")
+    assert run("train", folder, *again, "--out", "n.safetensors").status == 0
+    assert checkpoint.describe("n.safetensors").preprocessing == found.sized(fit="stretch")
+
+
+def test_auto_chooses_a_network_for_the_size(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "present", lambda _: True)
+    monkeypatch.setattr("pyflux_transfer.comparison.MODELS", {"tiny": fake.TINY})
+    words = ("train", folder, "--arch", "auto", "--engine", "fake", "--size", 12)
+    found = run(*words, "--fit", "stretch", "--out", "m.safetensors")
+    assert found.status == 0, found.err
+    assert "tiny@12" in found.out
+    assert checkpoint.describe("m.safetensors").preprocessing.crop == 12
+
+
+def test_features_of_another_size(run: Run, folder: Path) -> None:
+    words = ("features", folder, *TINY, "--out", "f.npz", "--cut", "stage1")
+    found = run(*words, "--size", 12, "--fit", "pad")
+    assert found.lines[-1] == "saved f.npz: features (24, 8, 12, 12), labels, paths"
+
+
+def test_a_size_or_fit_that_cannot_be_is_refused_before_the_photos_are_read(
+    run: Run, folder: Path
+) -> None:
+    found = run("train", folder, *TINY, "--size", 0)
+    assert "size must be a whole number from 1 to" in found.refused()
+    assert "scanning" not in found.out
+    assert run("train", folder, *TINY, "--fit", "padd").status == 2
+
+
 # --- compare --------------------------------------------------------------------------------------
 
 
@@ -482,6 +524,17 @@ def test_networks_are_compared_and_the_line_that_trains_the_best_is_told(
         command,
     )
     assert run(*command.split()[1:]).status == 0
+
+
+def test_sizes_are_compared_and_the_line_trains_at_the_best(run: Run, folder: Path) -> None:
+    words = ("compare", folder, *COMPARE, "tiny", "--sizes", "6, 8", "--sizes", 12)
+    answer = json.loads(run(*words, "--fit", "pad", "--json").out)
+    assert {row["name"] for row in answer["networks"]} == {"tiny@6", "tiny@8", "tiny@12"}
+    (best,) = (row["size"] for row in answer["networks"] if row["recommended"])
+    line = f"pyflux-transfer train {folder} --arch tiny --size {best} --engine fake --fit pad"
+    assert answer["train"] == line
+    assert run(*line.split()[1:]).status == 0
+    assert "--sizes takes whole numbers" in run(*words, "--sizes", "big").refused()
 
 
 def test_a_comparison_as_json(run: Run, folder: Path) -> None:
@@ -691,8 +744,21 @@ def test_summary_of_an_architecture_and_a_bundle(run: Run, bundle: Path) -> None
     for name in ("tiny", bundle):
         found = run("summary", name, "--engine", "fake")
         assert found.status == 0
-        assert any("conv1" in line and "3×8×8" in line for line in found.lines)
+        assert any(line.split()[:4] == ["0", "conv1", "conv", "3x8x8"] for line in found.lines)
         assert re.search(r"[\d,]+ parameters, [\d,]+ of them trained from the cut", found.out)
+        assert found.out.isascii()
+
+
+def test_a_summary_with_its_options(run: Run) -> None:
+    summary = ("summary", "tiny", "--engine", "fake")
+    found = run(*summary, "--depth", 3, "--columns", "output, trainable", "--batch-size", 4)
+    assert ["bn1", "4x8x8x8", "False"] in [line.split() for line in found.lines]
+    found = run(*summary, "--depth", 1, "--json")
+    answer = json.loads(found.out)
+    assert [row["name"] for row in answer["rows"]] == ["tiny", "stem", "stage1", "stage2", "head"]
+    assert answer["rows"][0]["trainable"] == "Partial"
+    assert "depth must be from 0 to 3" in run(*summary, "--depth", 4).refused()
+    assert "Unknown column 'outptu'" in run(*summary, "--columns", "outptu").refused()
 
 
 def test_features_are_written(run: Run, folder: Path) -> None:

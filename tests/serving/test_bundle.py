@@ -21,17 +21,17 @@ from pyflux_transfer.engines.base import Plan
 from pyflux_transfer.engines.flux import network as flux
 from pyflux_transfer.networks.catalog import architecture
 from pyflux_transfer.networks.head import Head
-from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
 from pyflux_transfer.networks.start import start as random_start
 from tests.serving.harness import Service, picture, until
 
 CLASSES = ("ant", "bee", "wasp")
 
 
-def make_bundle(path: Path, name: str = "resnet18", seed: int = 0) -> Path:
+def make_bundle(path: Path, name: str = "resnet18", seed: int = 0, fit: Fit = "crop") -> Path:
     plan = Plan(architecture(name), Head(3), seed)
     state = random_start(plan.units, seed)
-    preprocessing = Preprocessing(resize=72, crop=64)
+    preprocessing = Preprocessing(resize=72, crop=64, fit=fit)
     told = {"accuracy": 0.5, "ece": math.nan}
     bundle = Bundle(name, CLASSES, plan.head, preprocessing, 0, state, told)
     return checkpoint.write(path, bundle)
@@ -78,8 +78,19 @@ print(json.dumps([row.to_json() for row in found]))
 
 
 def test_answers_equal_the_library_s_to_the_last_digit(service: Service, tmp_path: Path) -> None:
+    assert_the_library_s(service, photos(tmp_path))
+
+
+def test_answers_equal_the_library_s_in_another_fit(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bees.safetensors", fit="pad")
+    with Service(bundle, "--engine", "torch", "--threads", "1", fake=False) as running:
+        service = running.wait(seconds=300)
+        assert service.client.get("/model").json()["preprocessing"]["fit"] == "pad"
+        assert_the_library_s(service, photos(tmp_path, 3))
+
+
+def assert_the_library_s(service: Service, paths: list[Path]) -> None:
     engine = service.client.get("/model").json()["engine"]
-    paths = photos(tmp_path)
     command = [sys.executable, "-c", _DIRECT, str(service.bundle), engine, *map(str, paths)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     wanted = json.loads(done.stdout)
@@ -106,6 +117,7 @@ def test_the_model_page_tells_what_is_served(service: Service) -> None:
     assert model["architecture"] == "resnet18"
     assert model["classes"] == list(CLASSES)
     assert model["preprocessing"]["crop"] == 64
+    assert model["preprocessing"]["fit"] == "crop"
     assert model["info"]["training"] == {"accuracy": 0.5, "ece": None}
     assert model["info"]["device"]
 
