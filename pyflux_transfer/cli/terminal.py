@@ -166,7 +166,7 @@ def comparison(rows: Sequence[Candidate], out: Console = console) -> None:
 def _span(stages: Sequence[str]) -> str:
     """Shorten stem, stage1, stage2, … stageN, head to its first, numbered and last names."""
     first, *_, last, head = stages
-    numbered = next(stage for stage in stages if stage.endswith("1"))
+    numbered = next(stage for stage in stages if stage[-1].isdigit())
     names = [numbered + "…" + last.lstrip("abcdefghijklmnopqrstuvwxyz"), head]
     return ", ".join(names if first == numbered else [first, *names])
 
