@@ -846,6 +846,8 @@ def test_models_are_listed_whole(run: Run) -> None:
         assert any(line.startswith(name + " ") for line in found.lines)
     assert "25,557,032" in found.out
     assert "…" not in re.sub(r"\d…\d", "", found.out)
+    for stages in ("stem, block1…8, head", "stem, inception3…5, head", "block1…4, head"):
+        assert stages in found.out
 
 
 def test_the_cache_is_listed_and_cleared(run: Run, folder: Path) -> None:
