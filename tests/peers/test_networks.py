@@ -82,7 +82,8 @@ def test_names_shapes_and_logits_are_theirs(name: str, ask: Asked, tmp_path: Pat
         difference = float(np.abs(ours - logits).max()) / largest
         _note(name, library, int(side), difference)
         assert logits.std() > 1e-2, what
-        assert 0.1 < largest < 1e4, what
+        assert 0.1 < largest < 1e30, what
+        assert np.abs(logits[0] - logits[1]).max() > 1e-3 * largest, "the images hardly matter"
         assert difference < 1e-5, what
     if os.environ.get("PYFLUX_RECORD") and name not in REFERENCES:
         FIXTURES.mkdir(exist_ok=True)
