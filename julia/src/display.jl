@@ -24,8 +24,9 @@ end
 
 function Base.show(io::IO, net::Network)
     count = sum(length, Flux.trainables(net.chain); init = 0)
+    cut = net.units[net.cut + 1].name
     print(io, "Network(", length(net.units), " units, ", spaced(count), " parameters, ")
-    return print(io, "cut before \"", net.units[net.cut + 1].name, "\", ", device_name(net.device), ")")
+    return print(io, "cut before \"", cut, "\", ", device_name(net.device), ")")
 end
 
 function Base.show(io::IO, ::MIME"text/plain", net::Network)

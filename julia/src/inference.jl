@@ -38,6 +38,8 @@ operations_of(net::Network, i; watch) = net.device isa Flux.CPUDevice ?
     prepared!(net.kept, net.units[i], net.chain.layers[i], i; watch) :
     nothing
 
+Base.show(io::IO, model::Inference) = print(io, "Inference(", length(model.units), " units)")
+
 (model::Inference)(x) = evaluate(model, x, eachindex(model.units))
 
 "Run the trunk on images (W, H, 3, N)."

@@ -20,6 +20,7 @@ from pathlib import Path
 from platformdirs import user_config_path
 
 from pyflux_transfer.errors import EngineError
+from pyflux_transfer.installation import depot
 
 SETUP = "Run: pyflux-transfer setup"
 
@@ -29,7 +30,7 @@ class Julia:
     """A Julia that was seen working.
 
     `project` is the environment with PythonCall and Flux, `load_path` what else is searched for
-    packages, `depot` replaces JULIA_DEPOT_PATH, `env` are further environment variables.
+    packages, `depot` stands for JULIA_DEPOT_PATH behind the depot of this installation, `env` are further environment variables.
     `pythoncall` is the version it was seen with, which must equal juliacall's.
     """
 
@@ -126,8 +127,10 @@ def variables(julia: Julia) -> dict[str, str]:
         "JULIA_LOAD_PATH": os.pathsep.join(path),
         "JULIA_CONDAPKG_BACKEND": "Null",
     }
-    if julia.depot:
-        values["JULIA_DEPOT_PATH"] = julia.depot
+    rest = julia.depot or os.environ.get("JULIA_DEPOT_PATH", "")
+    if depots := depot.path(julia_package(), rest):
+        values["JULIA_DEPOT_PATH"] = depots
+        values["PYFLUX_DEPOT"] = str(depot.own(julia_package()))
     return {**values, **julia.env}
 
 
