@@ -7,7 +7,8 @@ Functors.functor(::Type{Network}, net) = (; net.chain), parts -> with_chain(net,
 "The same network around another chain of the same units; on another device it must be prepared anew."
 function with_chain(net::Network, chain)
     here = all(x -> x isa Array, Flux.trainables(chain))
-    device = here ? Flux.cpu_device() :
+    device = here ?
+        Flux.cpu_device() :
         net.device isa Flux.CPUDevice ? Flux.gpu_device() : net.device
     other = Network(
         net.units,

@@ -18,7 +18,7 @@ to see whether they changed: a few per cent of the time for one image, less for 
 """
 struct Inference
     units::Vector{Unit}
-    layers::Vector{Any} # nothing where there are operations
+    layers::Vector{Any}     # nothing where there are operations
     operations::Vector{Any} # of each unit, or nothing where its own layer is as good
     device::Any
     cut::Int

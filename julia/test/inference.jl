@@ -120,14 +120,16 @@ end
 end
 
 @testset "images that cannot be taken" begin
-    message(f) =
-        try
-            f()
-            ""
-        catch error
-            sprint(showerror, error)
-        end
-    @test occursin("images must be Float32, got Float64", message(() -> embed(cut_at!(net, 1), Float64.(x))))
+    message(f) = try
+        f()
+        ""
+    catch error
+        sprint(showerror, error)
+    end
+    @test occursin(
+        "images must be Float32, got Float64",
+        message(() -> embed(cut_at!(net, 1), Float64.(x))),
+    )
     @test occursin("got Float64. Use Float32.(x)", message(() -> logits(net, zeros(9, 7, 8, 1))))
     @test occursin("at least one image", message(() -> embed(net, x[:, :, :, 1:0])))
     @test occursin("at least one image", message(() -> Inference(net)(x[:, :, :, 1:0])))

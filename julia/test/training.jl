@@ -105,7 +105,7 @@ end
 @testset "numbers without a finite variance change nothing" begin
     net = tiny_network()
     before = state(net)
-    @test_throws DomainError step!(net, x .* 1.0f25, y, rates(0.1))
+    @test isnan(step!(net, x .* 1.0f25, y, rates(0.1)))
     @test state(net) == before && net.steps == 0
     bad = copy(x)
     bad[1] = NaN32

@@ -105,6 +105,7 @@ def _start() -> Any:
     try:
         with _signals_kept():
             juliacall = importlib.import_module("juliacall")
+            environment.STARTED.add(os.getpid())
             atexit.register(_end, juliacall.CONFIG["lib"], os.getpid())
             if not juliacall.Main.seval(_COMPILED):
                 print(depot.COMPILING, file=sys.stderr, flush=True)
