@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import weakref
 from collections.abc import Mapping
@@ -94,8 +95,7 @@ class FluxNetwork:
         self.cut = 0
         self._plan = plan
         self._update = Update()
-        while _gone:
-            call("release", _gone.pop())
+        _release()
         self._number: int = call("create", describe(plan), _device(plan))
         weakref.finalize(self, _gone.append, self._number)
         self.device: str = call("name_of_device", self._number)
@@ -271,6 +271,12 @@ def _device(plan: Plan) -> str:
             "Run: pyflux-transfer setup --gpu, or use device='cpu'."
         )
     return "cuda" if found else "cpu"
+
+
+def _release() -> None:
+    with contextlib.suppress(IndexError):  # another thread may take the last one
+        while _gone:
+            call("release", _gone.pop())
 
 
 def _fetch(name: str, number: int, shapes: Mapping[str, Shape]) -> State:
