@@ -7,6 +7,7 @@ module PyFluxTransfer
 using ChainRulesCore: @ignore_derivatives
 using Flux
 using Flux: BatchNorm, Chain, Conv, Dense, Dropout, Parallel, SkipConnection
+using Functors: Functors
 using Libdl: Libdl
 using LinearAlgebra: BLAS
 using Metalhead
@@ -27,7 +28,10 @@ include("models.jl")
 include("device.jl")
 include("kernels.jl")
 include("winograd.jl")
+include("pool.jl")
+include("prepared.jl")
 include("slicing.jl")
+include("display.jl")
 # What is done with them
 include("weights.jl")
 include("rewrite.jl")
@@ -37,7 +41,7 @@ include("training.jl")
 include("bridge.jl")
 include("precompile.jl")
 
-export Layer, Network, Plan, Unit, Update
+export Inference, Layer, Network, Plan, Unit, Update
 export cut_at!, embed, load!, logits, parse_plan, prepare!, pretrained, state, step!, trunk
 
 end

@@ -4,12 +4,13 @@
 const NETWORKS = Dict{Int, Network}()
 const LAST = Ref(0) # numbers are not used twice
 
+# Only the caller's object keeps the memory: `GC.@preserve` it while this is used.
 "The array itself where it lies: same memory, dense, valid only during the call."
 dense(x::AbstractArray) = unsafe_wrap(Array, pointer(x), size(x))
 dense(x::Array) = x
 
 "Address of the first number, to prove that nothing was copied."
-address(x) = Int(UInt(pointer(dense(x))))
+address(x) = GC.@preserve x Int(UInt(pointer(dense(x))))
 
 "Build a network on \"cpu\" or \"cuda\" and return its number."
 function create(text, device)
@@ -18,7 +19,24 @@ function create(text, device)
 end
 
 "Build a network with Metalhead's published weights and return its number."
-create_pretrained(text, deadline_s) = keep(pretrained(parse_plan(text); deadline_s))
+create_pretrained(text, deadline_s) = in_shared_depot() do
+    keep(pretrained(parse_plan(text); deadline_s))
+end
+
+"""
+Call `work` with the depots of the user alone. The first one is then that of this installation's
+compiled code, which PYFLUX_DEPOT names; a download belongs to the user.
+"""
+function in_shared_depot(work)
+    own = get(ENV, "PYFLUX_DEPOT", "")
+    (length(DEPOT_PATH) > 1 && first(DEPOT_PATH) == own) || return work()
+    popfirst!(DEPOT_PATH)
+    try
+        return work()
+    finally
+        pushfirst!(DEPOT_PATH, own)
+    end
+end
 
 function keep(net::Network)
     LAST[] += 1
@@ -38,20 +56,32 @@ prepare_network(number; beta1, beta2, options...) = (
     nothing
 )
 
-embed_batch(number, x) = Array(embed(NETWORKS[number], dense(x)))
-logits_batch(number, x) = Array(logits(NETWORKS[number], dense(x)))
-apply_units(number, x, start, stop) = Array(apply(NETWORKS[number], dense(x), start, stop))
+# The other language changes weights by `step_batch` and `load_state` alone: nothing has to be looked
+# for. The copies leave nothing of its memory in Julia's hands.
+function embed_batch(number, x)
+    return GC.@preserve x Array(embed(NETWORKS[number], dense(x); watch = false))
+end
+
+function logits_batch(number, x)
+    return GC.@preserve x Array(logits(NETWORKS[number], dense(x); watch = false))
+end
+
+function apply_units(number, x, start, stop)
+    return GC.@preserve x Array(apply(NETWORKS[number], dense(x), start, stop; watch = false))
+end
 
 "One step; labels count from 0 outside and from 1 here."
 function step_batch(number, x, y, stages, rates, weights)
-    labels = dense(y) .+ 1
-    heavy = weights === nothing ? nothing : dense(weights)
-    return step!(NETWORKS[number], dense(x), labels, Dict(zip(stages, rates)), heavy)
+    GC.@preserve x y weights begin
+        labels = dense(y) .+ 1
+        heavy = weights === nothing ? nothing : dense(weights)
+        return step!(NETWORKS[number], dense(x), labels, Dict(zip(stages, rates)), heavy)
+    end
 end
 
 "Sizes of every unit's output, a column a unit: count of axes, then sizes, batch first."
 function trace_network(number, size)
-    sizes = trace(NETWORKS[number], reverse(size))
+    sizes = trace(NETWORKS[number], reverse(size); watch = false)
     table = zeros(Int, 5, length(sizes))
     for (column, each) in enumerate(sizes)
         table[1, column] = length(each)
@@ -65,29 +95,39 @@ end
 "Fill the arrays with the tensors of these names."
 function store_state(number, names, arrays)
     tensors_of = Dict(t.name => t for t in tensors(NETWORKS[number]))
-    foreach((name, x) -> copyto!(dense(x), outer(tensors_of[name])), names, arrays)
+    fill_each(name -> outer(tensors_of[name]), names, arrays)
+    return nothing
+end
+
+function fill_each(make, names, arrays)
+    for (name, x) in zip(names, arrays)
+        GC.@preserve x copyto!(dense(x), make(name))
+    end
     return nothing
 end
 
 "Replace all tensors; strict."
 function load_state(number, names, arrays)
-    load!(NETWORKS[number], Dict(String(name) => dense(x) for (name, x) in zip(names, arrays)))
+    held = collect(arrays)
+    GC.@preserve held load!(NETWORKS[number], named(names, held))
     return nothing
 end
+
+named(names, arrays) = Dict(String(name) => dense(x) for (name, x) in zip(names, arrays))
 
 steps_done(number) = NETWORKS[number].steps
 
 "Fill the arrays with what the optimizer remembers; a name is slot/parameter."
 function store_memory(number, names, arrays)
     held = memory(NETWORKS[number])
-    foreach((name, x) -> copyto!(dense(x), outside(Array(held[name]))), names, arrays)
+    fill_each(name -> outside(Array(held[name])), names, arrays)
     return nothing
 end
 
 "Replace what the optimizer remembers after `steps` steps; strict."
 function load_memory(number, steps, names, arrays)
-    given = Dict(String(name) => dense(x) for (name, x) in zip(names, arrays))
-    load_memory!(NETWORKS[number], steps, given)
+    held = collect(arrays)
+    GC.@preserve held load_memory!(NETWORKS[number], steps, named(names, held))
     return nothing
 end
 

@@ -18,3 +18,18 @@ device_name(device) = device isa Flux.CPUDevice ? "cpu" : string(nameof(typeof(d
 
 "Wait until the device has done all that was asked."
 synchronize(device) = nothing
+
+"A generator of random numbers for masks that are drawn on the device."
+generator(device) = MersenneTwister(0)
+
+"The chain on the device. Flux moves arrays alone: a device that draws for itself has its own generator."
+function on_device(device, chain::Chain)
+    device isa Flux.CPUDevice && return chain
+    layers = Any[
+        layer isa Dropout ?
+            Dropout(layer.p, layer.dims, layer.active, generator(device)) :
+            device(layer)
+        for layer in chain.layers
+    ]
+    return Chain(layers)
+end

@@ -53,7 +53,7 @@ end
 make_dense(o) = Dense(o["in"] => o["out"], ACTIVATIONS[o["activation"]])
 
 # Its own generator: every step seeds it anew, so that a resumed run drops what the first one did.
-make_dropout(o) = Dropout(o["p"]; rng = MersenneTwister(0))
+make_dropout(o) = o["p"] == 0 ? identity : Dropout(o["p"]; rng = generator(Flux.cpu_device()))
 
 const MAKERS = Dict(
     :avgpool => o -> AdaptiveMean(o["size"]),

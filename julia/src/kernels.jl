@@ -61,6 +61,8 @@ end
 
 Workspace() = Workspace(0, [Float32[] for _ in 1:4], fill((0, 0, 0), 4), Float32[])
 
+# A plain Array over the buffer is the fastest form. It holds no reference to the buffer: whoever runs
+# operations keeps the workspace alive (`GC.@preserve`).
 function matrix!(buffer::Vector{Float32}, rows, columns)
     needed = rows * columns + SLACK
     length(buffer) < needed && resize!(buffer, needed)

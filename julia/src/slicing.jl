@@ -21,8 +21,7 @@ mutable struct Network
     update::Update
     rules::Dict{String, Any} # parameter's name => Optimisers' leaf
     steps::Int
-    rewritten::Dict{Int, Any} # units for inference, made when first run
-    workspaces::Vector{Workspace}
+    kept::Kept # for evaluation
 end
 
 """
@@ -31,7 +30,7 @@ here, before there is optimizer state.
 """
 Network(plan::Plan, device = Flux.cpu_device(); pretrain = false) = Network(
     plan.units,
-    device(build(plan; pretrain)),
+    on_device(device, build(plan; pretrain)),
     device,
 )
 
@@ -44,8 +43,7 @@ function Network(units, chain::Chain, device)
         Update(),
         Dict{String, Any}(),
         0,
-        Dict{Int, Any}(),
-        Workspace[],
+        Kept(length(units)),
     )
     return cut_at!(net, 0)
 end

@@ -47,20 +47,31 @@ cross_entropy(logits, soft, total) = -sum(soft .* logsoftmax(logits)) / total
 
 """
 Update the tail in place; the mean loss before it. `x` is what `embed` returned, `labels` count from
-1, `rates` holds the learning rate of each of the tail's stages.
+1, `rates` holds the learning rate of each of the tail's stages. Where the loss or a statistic of a
+BatchNorm would not be finite, nothing changes: such a loss is returned, the other is a DomainError.
 """
 function step!(net::Network, x::AbstractArray, labels, rates::AbstractDict, weights = nothing)
     check_input(net.units, net.cut + 1, x)
+    check_rates(net, rates)
     check_batch(net, x)
     trained = tail(net)
     input = net.device(x)
     soft, total = targets(labels, classes(net), net.update.label_smoothing, weights)
     soft = net.device(soft)
     seed_dropout!(net)
+    before = [(array(tensor), copy(array(tensor))) for tensor in statistics(net)]
     loss, grads = Flux.withgradient(m -> cross_entropy(m(input), soft, total), trained)
     forget!(net, (net.cut + 1):length(net.units))
-    # A loss that is not a number must not reach the weights: it tells the caller by itself.
-    isfinite(loss) || return Float64(loss)
+    # What is not a number must not stay in the network. The loss tells the caller by itself.
+    sound = all(((now, _),) -> all(isfinite, now), before)
+    if !(isfinite(loss) && sound)
+        foreach(((now, old),) -> copyto!(now, old), before)
+        isfinite(loss) || return Float64(loss)
+        throw(DomainError(
+            maximum(abs, x),
+            "the variance of such large numbers is not finite in Float32. Check the preprocessing.",
+        ))
+    end
     mirrors = grads[1].layers
     for (i, index) in enumerate((net.cut + 1):length(net.units))
         unit = net.units[index]
@@ -72,11 +83,28 @@ function step!(net::Network, x::AbstractArray, labels, rates::AbstractDict, weig
     return Float64(loss)
 end
 
+function check_rates(net::Network, rates)
+    for stage in stages(net.units[(net.cut + 1):end])
+        haskey(rates, stage) || throw(ArgumentError("rates lack the stage \"$stage\""))
+        0 <= rates[stage] < Inf ||
+            throw(ArgumentError(
+                "the learning rate of \"$stage\" must be a finite number from 0, got $(rates[stage])",
+            ))
+    end
+    return nothing
+end
+
+"The running statistics of the tail's BatchNorm layers."
+function statistics(net::Network)
+    held = [tensors(net.units[i], net.chain.layers[i]) for i in (net.cut + 1):length(net.units)]
+    return filter(tensor -> tensor.field in STATISTICS, reduce(vcat, held; init = Tensor[]))
+end
+
 # One value a channel has no variance: refused before it can reach the running statistics.
 function check_batch(net::Network, x)
     (size(x, ndims(x)) > 1 || net.update.freeze_bn) && return nothing
     for i in (net.cut + 1):length(net.units)
-        x = evaluate(net, x, i:i)
+        x = evaluate(net, x, i:i; watch = false)
         learns = any(((leaf, _),) -> leaf isa BatchNorm, leaves(net.chain[i]))
         learns &&
             size(x, 1) * size(x, 2) == 1 &&

@@ -94,6 +94,21 @@ function check(state, wanted)
     return nothing
 end
 
+"Published weights that are on this machine but cannot be read."
+struct BrokenArtifact <: Exception
+    reason::String
+    folders::Vector{String}
+end
+
+function Base.showerror(io::IO, error::BrokenArtifact)
+    print(io, "BrokenArtifact: Metalhead's weights are here but cannot be read: ", error.reason)
+    places = isempty(error.folders) ? "their folder in " * artifacts_folder() :
+        join(error.folders, " and ")
+    return print(io, ". Delete ", places, " and try again")
+end
+
+artifacts_folder() = joinpath(first(DEPOT_PATH), "artifacts")
+
 """
 Build a plan's network with Metalhead's published ImageNet weights. The download runs in a task of
 its own: it can hang where there is no network, so `deadline_s` ends the wait.
@@ -102,12 +117,28 @@ function pretrained(plan::Plan; deadline_s = 600)
     download = @async Network(plan; pretrain = true)
     timedwait(() -> istaskdone(download), deadline_s; pollint = 0.1) === :ok ||
         error("the download of Metalhead's weights did not end within $deadline_s s")
-    istaskfailed(download) && error(root_cause(download))
+    istaskfailed(download) && throw(failure(plan, reasons(download)))
     return fetch(download)
 end
 
-# Metalhead answers any failure with "No pre-trained weights available"; the reason lies below it.
-function root_cause(task::Task)
-    reasons = [sprint(showerror, entry[1]) for entry in current_exceptions(task)]
-    return join(reverse(unique(reasons)), "; caused by: ")
+reasons(task::Task) = unique(sprint(showerror, entry[1]) for entry in current_exceptions(task))
+
+# Metalhead answers every failure of the download with "No pre-trained weights available"; the reason
+# lies below it. Any other failure came after the download.
+function failure(plan, reasons)
+    text = join(reverse(reasons), "; caused by: ")
+    any(contains("No pre-trained weights available"), reasons) && return ErrorException(text)
+    return BrokenArtifact(text, artifacts_of(plan))
+end
+
+"Folders of the artifacts on this machine that bear the name of the plan's network."
+function artifacts_of(plan)
+    rows = TOML.parsefile(joinpath(pkgdir(Metalhead), "Artifacts.toml"))
+    wanted = lowercase(plan.constructor * join(plan.arguments))
+    folders = [
+        joinpath(depot, "artifacts", row["git-tree-sha1"])
+        for (name, row) in rows if startswith(replace(lowercase(name), "_" => ""), wanted)
+        for depot in DEPOT_PATH
+    ]
+    return sort(filter(isdir, folders))
 end
