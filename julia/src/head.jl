@@ -7,6 +7,10 @@ const ACTIVATIONS = Dict(
     "relu6" => relu6,
     "gelu" => gelu,
     "tanh" => tanh,
+    "silu" => swish,
+    "sigmoid" => sigmoid,
+    "hardswish" => hardswish,
+    "hardsigmoid" => hardsigmoid,
 )
 
 function make_conv(o)
@@ -46,7 +50,7 @@ function make_inverted(o)
 end
 
 function make_maxpool(o)
-    o["ceil"] && return CeilMaxPool(o["kernel"], o["stride"])
+    o["ceil"] && return CeilMaxPool(o["kernel"], o["stride"], o["padding"])
     return MaxPool((o["kernel"], o["kernel"]); stride = o["stride"], pad = o["padding"])
 end
 
@@ -67,6 +71,7 @@ const MAKERS = Dict(
 
 "Make a unit of Flux layers, with a random start."
 function make(unit::Unit)
+    unit.body === nothing || return assemble(unit.body)
     haskey(MAKERS, unit.kind) ||
         throw(ArgumentError("unit $(unit.name): no Flux layers are known for a $(unit.kind)"))
     return MAKERS[unit.kind](unit.options)

@@ -7,7 +7,7 @@
 #   flatten and dropout hold no arrays and are always made from the plan.
 # - A residual block's `Parallel` holds the shortcut first: `leaves` puts it last.
 
-const Leaf = Union{Conv, BatchNorm, Dense}
+const Leaf = Union{Conv, BatchNorm, Dense, ChannelNorm, Factor, Learnt}
 
 below(mirror, field::Symbol) = mirror === nothing ? nothing : getproperty(mirror, field)
 below(mirror, index::Integer) = mirror === nothing ? nothing : mirror[index]
@@ -27,6 +27,18 @@ leaves(layer::Parallel, mirror = nothing) = reduce(
     init = Any[],
 )
 
+# Those of a tree keep its order.
+leaves(layer::Parallel{<:Ordered}, mirror = nothing) = reduce(
+    vcat,
+    branches(layer, mirror);
+    init = Any[],
+)
+leaves(layer::Pointwise, mirror = nothing) = leaves(layer.dense, below(mirror, :dense))
+leaves(layer::Embed, mirror = nothing) = Any[
+    (layer.token, below(mirror, :token)),
+    (layer.position, below(mirror, :position)),
+]
+
 function branches(layer, mirror)
     inner = below(mirror, :layers)
     return [leaves(layer.layers[i], below(inner, i)) for i in 1:length(layer.layers)]
@@ -39,13 +51,19 @@ pieces(layer::Chain) = reduce(vcat, [pieces(inner) for inner in layer.layers]; i
 operation(::Conv) = :conv
 operation(::BatchNorm) = :norm
 operation(::Dense) = :dense
+operation(::ChannelNorm) = :layernorm
+operation(::Factor) = :scale
+operation(::Learnt) = :token
 
 # Shape of the weight in torchvision's order.
 shape(leaf::Conv) = reverse(collect(size(leaf.weight)))
 shape(leaf::BatchNorm) = [leaf.chs]
 shape(leaf::Dense) = collect(size(leaf.weight))
+shape(leaf::ChannelNorm) = [length(leaf.weight)]
+shape(leaf::Union{Factor, Learnt}) = reverse(collect(size(leaf.value)))
 
 has_bias(leaf::BatchNorm) = leaf.affine
+has_bias(leaf::Union{Factor, Learnt}) = false
 has_bias(leaf) = leaf.bias isa AbstractArray
 
 fits(leaf, layer::Layer) = operation(leaf) == layer.op &&
