@@ -49,6 +49,14 @@ function make_inverted(o)
     return o["residual"] ? SkipConnection(block, +) : block
 end
 
+function make_fire(o)
+    expand = o["expand"]
+    narrow = Conv((1, 1), o["squeeze"] => expand, relu)
+    wide = Conv((3, 3), o["squeeze"] => expand, relu; pad = 1)
+    squeeze = Conv((1, 1), o["in"] => o["squeeze"], relu)
+    return Chain(squeeze, Parallel(beside, narrow, wide))
+end
+
 function make_maxpool(o)
     o["ceil"] && return CeilMaxPool(o["kernel"], o["stride"], o["padding"])
     return MaxPool((o["kernel"], o["kernel"]); stride = o["stride"], pad = o["padding"])
@@ -64,6 +72,7 @@ const MAKERS = Dict(
     :conv => make_conv,
     :dense => make_dense,
     :dropout => make_dropout,
+    :fire => make_fire,
     :flatten => o -> Flux.flatten,
     :inverted => make_inverted,
     :maxpool => make_maxpool,

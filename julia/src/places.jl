@@ -295,7 +295,25 @@ end
 
 # --- activations that a loop computes in vectors ------------------------------------------------------
 
-@inline fast_exp(x::Float32) = @fastmath exp(clamped(x, -87.0f0, 88.0f0))
+# 2ⁿ · eʳ with |r| ≤ log(2) / 2, as Cephes has it (Moshier 1989).
+@inline function fast_exp(x::Float32)
+    x = clamped(x, -87.0f0, 88.0f0)
+    n = (x * 1.442695f0 + ROUNDING) - ROUNDING
+    r = muladd(n, 2.1219444f-4, muladd(n, -0.69335938f0, x))
+    y = muladd(evalpoly(r, EXPONENTIAL), r * r, r) + 1.0f0
+    return y * reinterpret(Float32, (unsafe_trunc(Int32, n) + Int32(127)) << 23)
+end
+
+const ROUNDING = 12582912.0f0 # 1.5 · 2²³: what is added to it loses its fraction
+const EXPONENTIAL = (
+    5.0000001201f-1,
+    1.6666665459f-1,
+    4.1665795894f-2,
+    8.3334519073f-3,
+    1.3981999507f-3,
+    1.98756915f-4,
+)
+
 @inline clamped(x, low, high) = ifelse(x < low, low, ifelse(x > high, high, x))
 @inline fast_sigmoid(x::Float32) = 1.0f0 / (1.0f0 + fast_exp(-x))
 @inline fast_silu(x::Float32) = x / (1.0f0 + fast_exp(-x))
