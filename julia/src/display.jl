@@ -7,7 +7,8 @@ Functors.functor(::Type{Network}, net) = (; net.chain), parts -> with_chain(net,
 "The same network around another chain of the same units; on another device it must be prepared anew."
 function with_chain(net::Network, chain)
     here = all(x -> x isa Array, Flux.trainables(chain))
-    device = here ? Flux.cpu_device() :
+    device = here ?
+        Flux.cpu_device() :
         net.device isa Flux.CPUDevice ? Flux.gpu_device() : net.device
     other = Network(
         net.units,
@@ -24,8 +25,9 @@ end
 
 function Base.show(io::IO, net::Network)
     count = sum(length, Flux.trainables(net.chain); init = 0)
+    cut = net.units[net.cut + 1].name
     print(io, "Network(", length(net.units), " units, ", spaced(count), " parameters, ")
-    return print(io, "cut before \"", net.units[net.cut + 1].name, "\", ", device_name(net.device), ")")
+    return print(io, "cut before \"", cut, "\", ", device_name(net.device), ")")
 end
 
 function Base.show(io::IO, ::MIME"text/plain", net::Network)

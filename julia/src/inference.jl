@@ -18,7 +18,7 @@ to see whether they changed: a few per cent of the time for one image, less for 
 """
 struct Inference
     units::Vector{Unit}
-    layers::Vector{Any} # nothing where there are operations
+    layers::Vector{Any}     # nothing where there are operations
     operations::Vector{Any} # of each unit, or nothing where its own layer is as good
     device::Any
     cut::Int
@@ -37,6 +37,8 @@ end
 operations_of(net::Network, i; watch) = net.device isa Flux.CPUDevice ?
     prepared!(net.kept, net.units[i], net.chain.layers[i], i; watch) :
     nothing
+
+Base.show(io::IO, model::Inference) = print(io, "Inference(", length(model.units), " units)")
 
 (model::Inference)(x) = evaluate(model, x, eachindex(model.units))
 

@@ -15,7 +15,11 @@ struct Kept
     pool::Pool
 end
 
-Kept(count::Integer) = Kept(fill!(Vector{Union{Nothing, Prepared}}(undef, count), nothing), ReentrantLock(), Pool())
+Kept(count::Integer) = Kept(
+    fill!(Vector{Union{Nothing, Prepared}}(undef, count), nothing),
+    ReentrantLock(),
+    Pool(),
+)
 
 "Forget what was made of weights that have changed."
 forget!(kept::Kept, range) = lock(() -> kept.units[range] .= nothing, kept.lock)
@@ -61,7 +65,11 @@ function checksum(sum::UInt64, @nospecialize(x))
     return sum
 end
 
-numbers(x::AbstractArray) = foldl((sum, number) -> xor(sum, hash(number)) * FNV_PRIME, x; init = FNV_PRIME)
+numbers(x::AbstractArray) = foldl(
+    (sum, number) -> xor(sum, hash(number)) * FNV_PRIME,
+    x;
+    init = FNV_PRIME,
+)
 
 # FNV-1a over words instead of bytes, in as many lanes as vectors hold: as fast as memory is read.
 function numbers(x::Array{Float32})

@@ -35,16 +35,7 @@ Network(plan::Plan, device = Flux.cpu_device(); pretrain = false) = Network(
 )
 
 function Network(units, chain::Chain, device)
-    net = Network(
-        units,
-        chain,
-        device,
-        0,
-        Update(),
-        Dict{String, Any}(),
-        0,
-        Kept(length(units)),
-    )
+    net = Network(units, chain, device, 0, Update(), Dict{String, Any}(), 0, Kept(length(units)))
     return cut_at!(net, 0)
 end
 

@@ -48,7 +48,7 @@ cross_entropy(logits, soft, total) = -sum(soft .* logsoftmax(logits)) / total
 """
 Update the tail in place; the mean loss before it. `x` is what `embed` returned, `labels` count from
 1, `rates` holds the learning rate of each of the tail's stages. Where the loss or a statistic of a
-BatchNorm would not be finite, nothing changes: such a loss is returned, the other is a DomainError.
+BatchNorm would not be finite, nothing changes, and the loss that is returned is not finite.
 """
 function step!(net::Network, x::AbstractArray, labels, rates::AbstractDict, weights = nothing)
     check_input(net.units, net.cut + 1, x)
@@ -62,15 +62,10 @@ function step!(net::Network, x::AbstractArray, labels, rates::AbstractDict, weig
     before = [(array(tensor), copy(array(tensor))) for tensor in statistics(net)]
     loss, grads = Flux.withgradient(m -> cross_entropy(m(input), soft, total), trained)
     forget!(net, (net.cut + 1):length(net.units))
-    # What is not a number must not stay in the network. The loss tells the caller by itself.
-    sound = all(((now, _),) -> all(isfinite, now), before)
-    if !(isfinite(loss) && sound)
+    # What is not a number must not stay in the network: the loss tells the caller.
+    if !isfinite(loss) || any(((now, _),) -> !all(isfinite, now), before)
         foreach(((now, old),) -> copyto!(now, old), before)
-        isfinite(loss) || return Float64(loss)
-        throw(DomainError(
-            maximum(abs, x),
-            "the variance of such large numbers is not finite in Float32. Check the preprocessing.",
-        ))
+        return isfinite(loss) ? NaN : Float64(loss)
     end
     mirrors = grads[1].layers
     for (i, index) in enumerate((net.cut + 1):length(net.units))

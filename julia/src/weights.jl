@@ -106,7 +106,8 @@ end
 
 function Base.showerror(io::IO, error::BrokenArtifact)
     print(io, "BrokenArtifact: Metalhead's weights are here but cannot be read: ", error.reason)
-    places = isempty(error.folders) ? "their folder in " * artifacts_folder() :
+    places = isempty(error.folders) ?
+        "their folder in " * artifacts_folder() :
         join(error.folders, " and ")
     return print(io, ". Delete ", places, " and try again")
 end
@@ -141,7 +142,8 @@ function artifacts_of(plan)
     wanted = lowercase(plan.constructor * join(plan.arguments))
     folders = [
         joinpath(depot, "artifacts", row["git-tree-sha1"])
-        for (name, row) in rows if startswith(replace(lowercase(name), "_" => ""), wanted)
+        for (name, row) in rows
+        if startswith(replace(lowercase(name), "_" => ""), wanted)
         for depot in DEPOT_PATH
     ]
     return sort(filter(isdir, folders))

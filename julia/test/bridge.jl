@@ -16,6 +16,22 @@ net = Bridge.NETWORKS[number]
     @test Bridge.dense(x) === x
 end
 
+@testset "a download goes to the user's depot" begin
+    mktempdir() do own
+        old = copy(DEPOT_PATH)
+        pushfirst!(DEPOT_PATH, own)
+        withenv("PYFLUX_DEPOT" => own) do
+            @test Bridge.in_shared_depot(() -> copy(DEPOT_PATH)) == old
+            @test_throws ErrorException Bridge.in_shared_depot(() -> error("no luck"))
+        end
+        @test first(DEPOT_PATH) == own
+        withenv("PYFLUX_DEPOT" => nothing) do
+            @test first(Bridge.in_shared_depot(() -> copy(DEPOT_PATH))) == own
+        end
+        copy!(DEPOT_PATH, old)
+    end
+end
+
 x = images(2; width = 64, height = 48)
 @test Bridge.logits_batch(number, Bridge.embed_batch(number, x)) ≈ net.chain(x)
 Bridge.cut_network(number, 5)

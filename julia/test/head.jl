@@ -7,6 +7,8 @@ units = tiny_plan().units
 @test make(units[6]).σ === PyFluxTransfer.gelu
 @test make(units[7]).p == 0.5
 @test make(units[7]).rng isa MersenneTwister
+# Nothing to drop needs no generator.
+@test make(tiny_plan(; dropout = 0.0).units[7]) === identity
 @test make(conv_unit("x", "s", 3, 4, 1; norm = false, bias = true)) isa Conv
 
 same = conv_unit("x", "s", 3, 4, 3; padding = "same", stride = 2, activation = "relu6")

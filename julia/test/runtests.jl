@@ -2,7 +2,7 @@
 #   julia --project=<an environment with Flux, Metalhead, Optimisers> julia/test/runtests.jl
 # with the package's folder on JULIA_LOAD_PATH, or by Pkg.test.
 using PyFluxTransfer
-using Flux, NNlib, Optimisers, Random, Test
+using Flux, Metalhead, NNlib, Optimisers, Random, Test
 using PyFluxTransfer: Layer, Network, Plan, Unit, Update
 
 include("plans.jl")
@@ -15,6 +15,7 @@ include("plans.jl")
             "models",
             "device",
             "slicing",
+            "display",
             "weights",
             "kernels",
             "winograd",

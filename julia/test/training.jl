@@ -102,6 +102,25 @@ end
     @test state(net)["fc.3.weight"] == before && net.steps == 0
 end
 
+@testset "numbers without a finite variance change nothing" begin
+    net = tiny_network()
+    before = state(net)
+    @test isnan(step!(net, x .* 1.0f25, y, rates(0.1)))
+    @test state(net) == before && net.steps == 0
+    bad = copy(x)
+    bad[1] = NaN32
+    step!(net, bad, y, rates(0.1))
+    @test state(net) == before
+end
+
+@testset "a rate of $rate is refused" for rate in (NaN, Inf, -0.1)
+    net = tiny_network()
+    before = state(net)
+    @test_throws ArgumentError step!(net, x, y, rates(rate))
+    @test_throws ArgumentError step!(net, x, y, Dict("stem" => 0.1))
+    @test state(net) == before
+end
+
 @testset "a resumed run equals an unbroken one: $optimizer" for optimizer in (
         "adamw",
         "adam",

@@ -42,3 +42,25 @@ end
     slow = @async sleep(60)
     @test_throws ErrorException pretrained(read_plan("resnet18"); deadline_s = 0)
 end
+
+@testset "published weights that are here but broken" begin
+    rows = PyFluxTransfer.TOML.parsefile(joinpath(pkgdir(Metalhead), "Artifacts.toml"))
+    mktempdir() do depot
+        folder = mkpath(joinpath(depot, "artifacts", rows["squeezenet"]["git-tree-sha1"]))
+        write(joinpath(folder, "squeezenet.bson"), "no weights")
+        pushfirst!(DEPOT_PATH, depot)
+        failure = try
+            pretrained(read_plan("squeezenet1_1"); deadline_s = 120)
+        catch error
+            error
+        finally
+            popfirst!(DEPOT_PATH)
+        end
+        @test failure isa PyFluxTransfer.BrokenArtifact
+        text = sprint(showerror, failure)
+        @test occursin("are here but cannot be read", text)
+        @test occursin("Delete $folder and try again", text)
+    end
+    unknown = PyFluxTransfer.BrokenArtifact("so", String[])
+    @test occursin("their folder in", sprint(showerror, unknown))
+end

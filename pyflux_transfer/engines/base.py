@@ -161,7 +161,9 @@ def check_features(x: Any, name: str = "features") -> None:
         raise InputError(f"{name} must hold at least one example, got shape {x.shape}.")
     # One pass without a temporary: a NaN or an infinity makes the sum of squares not finite.
     flat = x.reshape(-1)
-    if not np.isfinite(np.dot(flat, flat)) and not np.isfinite(x).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.dot(flat, flat)
+    if not np.isfinite(squares) and not np.isfinite(x).all():
         raise InputError(f"{name} holds NaN or infinite values. Check the preprocessing.")
 
 
@@ -174,6 +176,20 @@ def check_labels(y: Any, count: int, classes: int) -> None:
         raise InputError(
             f"Labels must be from 0 to {classes - 1}, got {int(y.min())} to {int(y.max())}."
         )
+
+
+def check_rates(rates: Mapping[str, float], stages: Sequence[str]) -> None:
+    """Refuse rates that lack a stage of the tail, or are no finite numbers from 0."""
+    if missing := [stage for stage in stages if stage not in rates]:
+        raise InputError(
+            f"rates must hold a learning rate for each stage of the tail; {missing} lack one."
+        )
+    for stage in stages:
+        if not 0 <= rates[stage] < math.inf:
+            raise InputError(
+                f"The learning rate of '{stage}' must be a finite number from 0, got "
+                f"{rates[stage]}."
+            )
 
 
 def check_cut(cut: int, units: Sequence[Unit]) -> None:

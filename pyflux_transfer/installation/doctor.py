@@ -78,7 +78,7 @@ def julia_checks(julia: Julia) -> list[Check]:
     return [_row(name, value, found) for name, value in found.items()] + [
         Check("Julia executable", True, julia.exe),
         Check("Julia project", True, julia.project),
-        Check("Julia packages' cache", True, julia.depot or os.environ.get("JULIA_DEPOT_PATH", "")
+        Check("Julia packages' cache", True, variables.get("JULIA_DEPOT_PATH", "").strip(os.pathsep)
               or str(Path.home() / ".julia")),
     ]  # fmt: skip
 
@@ -88,7 +88,7 @@ def _row(name: str, value: str, found: dict[str, str]) -> Check:
         return Check(
             name,
             False,
-            f"{value}: those of an old processor, at {found['GFLOP/s']} GFLOP/s",
+            f"{value}: those of an older processor, at {found['GFLOP/s']} GFLOP/s",
             f"Run setup again, or set OPENBLAS_CORETYPE={better}",
         )
     if name == "GPU" and value == "none":

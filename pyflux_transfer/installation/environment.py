@@ -20,8 +20,12 @@ from pathlib import Path
 from platformdirs import user_config_path
 
 from pyflux_transfer.errors import EngineError
+from pyflux_transfer.installation import depot
 
 SETUP = "Run: pyflux-transfer setup"
+
+# Processes in which the flux engine has started Julia: this one, and in a fork its parent.
+STARTED: set[int] = set()
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Julia:
     """A Julia that was seen working.
 
     `project` is the environment with PythonCall and Flux, `load_path` what else is searched for
-    packages, `depot` replaces JULIA_DEPOT_PATH, `env` are further environment variables.
+    packages, `depot` stands for JULIA_DEPOT_PATH behind the depot of this installation, `env` are
+    further environment variables.
     `pythoncall` is the version it was seen with, which must equal juliacall's.
     """
 
@@ -126,8 +131,10 @@ def variables(julia: Julia) -> dict[str, str]:
         "JULIA_LOAD_PATH": os.pathsep.join(path),
         "JULIA_CONDAPKG_BACKEND": "Null",
     }
-    if julia.depot:
-        values["JULIA_DEPOT_PATH"] = julia.depot
+    rest = julia.depot or os.environ.get("JULIA_DEPOT_PATH", "")
+    if depots := depot.path(julia_package(), rest):
+        values["JULIA_DEPOT_PATH"] = depots
+        values["PYFLUX_DEPOT"] = str(depot.own(julia_package()))
     return {**values, **julia.env}
 
 
@@ -148,6 +155,13 @@ def readiness() -> str | None:
             return f"the registered Julia is gone: {path} does not exist. {SETUP}"
     if julia.pythoncall and julia.pythoncall != juliacall:
         return f"PythonCall {julia.pythoncall} does not fit juliacall {juliacall}. {SETUP}"
-    if "torch" in sys.modules and "juliacall" not in sys.modules:
+    if os.getpid() in STARTED:
+        return None
+    if getattr(sys.modules.get("juliacall"), "CONFIG", {}).get("inited"):
+        return (
+            "other code has started Julia in this process (juliacall), which only the thread that "
+            "did so may call. Use a new process"
+        )
+    if "torch" in sys.modules:
         return "torch is loaded in this process, behind which Julia can crash. Use a new process"
     return None

@@ -69,7 +69,9 @@ print(f"predicted and trained after {time.monotonic() - begin:.0f} s", flush=Tru
 print("report", json.dumps(julia.call("report")), flush=True)
 """
 
-# Kernels older than AVX2: what OpenBLAS falls back to on a processor it does not know.
+# Kernels that leave half of AVX-512 unused, and those older than AVX2: what OpenBLAS falls back to
+# on a processor it does not know.
+AVX2_KERNELS = ("haswell", "zen", "excavator")
 OLD_KERNELS = (
     "prescott", "core2", "penryn", "dunnington", "nehalem", "sandybridge", "atom", "generic",
     "barcelona", "bobcat", "bulldozer", "katmai", "coppermine", "northwood", "banias", "opteron",
@@ -104,7 +106,7 @@ def setup(
     else:
         exe, home = _given(julia, project)
     found = Julia(exe, home, tuple(load_path), depot, threads, dict(env or {}), juliacall)
-    yield f"Julia {_version(found)} at {exe}, project {home}"
+    yield f"Julia {_version(exe)} at {exe}, project {home}"
     yield from _probed(found, juliacall)
     yield "compiling and trying it out; the first time takes minutes"
     report = yield from _smoke(found)
@@ -115,20 +117,22 @@ def setup(
 
 
 def better_kernels(kernels: str) -> str:
-    """Return the kernels OpenBLAS should use where it chose those of an old processor, else ""."""
+    """Return the kernels OpenBLAS should use where it chose an older processor's, else ""."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text("utf-8").split())
     except OSError:
         return ""
-    if kernels.lower() not in OLD_KERNELS or "avx2" not in flags:
-        return ""
-    return "SkylakeX" if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags else "Haswell"
+    wide = {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags
+    if wide and kernels.lower() in (*OLD_KERNELS, *AVX2_KERNELS):
+        return "SkylakeX"
+    return "Haswell" if "avx2" in flags and kernels.lower() in OLD_KERNELS else ""
 
 
 def _given(julia: Path | str, project: Path | str | None) -> tuple[str, str]:
     exe = shutil.which(str(julia))
     if exe is None:
         raise EngineError(f"There is no Julia at {julia}. Give --julia the path of the executable.")
+    _version(exe)
     if project is None:
         home = _output(exe, "-e", 'print(dirname(Base.load_path_expand("@v#.#")))', {})
     else:
@@ -138,17 +142,21 @@ def _given(julia: Path | str, project: Path | str | None) -> tuple[str, str]:
     return exe, home
 
 
-def _version(julia: Julia) -> str:
-    text = _output(julia.exe, "--version", "", variables(julia))
-    match = re.search(r"(\d+)\.(\d+)\.\d+\S*", text)
+def _version(exe: str) -> str:
+    done = _run([exe, "--version"], {})
+    text = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()[0]
+    match = re.match(r"julia version ((\d+)\.(\d+)\.\d+\S*)", text)
     if match is None:
-        raise EngineError(f"{julia.exe} is not a Julia: it answers {text!r} to --version.")
-    if (int(match[1]), int(match[2])) < OLDEST:
         raise EngineError(
-            f"Julia {match[0]} is too old: 1.10 or newer is needed. Install one from "
+            f"{exe} is not a Julia: it answers {text!r} to --version. "
+            "Give --julia the path of the executable."
+        )
+    if (int(match[2]), int(match[3])) < OLDEST:
+        raise EngineError(
+            f"Julia {match[1]} is too old: 1.10 or newer is needed. Install one from "
             "https://julialang.org/downloads, or leave --julia out to have one installed."
         )
-    return match[0]
+    return match[1]
 
 
 def _probed(julia: Julia, juliacall: str) -> Iterator[str]:
@@ -269,15 +277,24 @@ def _reason(lines: Sequence[str]) -> str:
 
 
 def _output(exe: str, option: str, text: str, env: Mapping[str, str], *flags: str) -> str:
-    command = [exe, "--startup-file=no", *flags, option, *([text] if text else [])]
-    try:
-        done = subprocess.run(
-            command, env={**os.environ, **env}, capture_output=True, text=True, timeout=120
-        )
-    except subprocess.TimeoutExpired:
-        raise EngineError(f"{exe} does not answer within 120 s.") from None
-    except OSError as error:
-        raise EngineError(f"{exe} cannot be run: {error.strerror}.") from None
+    done = _run([exe, "--startup-file=no", *flags, option, text], env)
     if done.returncode:
         raise EngineError(f"{exe} failed: {_reason(done.stderr.splitlines())}")
     return done.stdout.strip()
+
+
+def _run(command: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=120,
+        )
+    except subprocess.TimeoutExpired:
+        raise EngineError(f"{command[0]} does not answer within 120 s.") from None
+    except OSError as error:
+        raise EngineError(f"{command[0]} cannot be run: {error.strerror}.") from None

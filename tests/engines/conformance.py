@@ -306,6 +306,15 @@ class Conformance:
             network.step(images, labels, {k: v for k, v in rates(network).items() if k != "head"})
         assert_same(network.state(), before)
 
+    @pytest.mark.parametrize("rate", [float("nan"), float("inf"), -0.1])
+    def test_a_rate_that_is_none_is_refused(
+        self, network: Network, images: Array, labels: Labels, rate: float
+    ) -> None:
+        before = network.state()
+        with pytest.raises(InputError, match="'head' must be a finite number from 0"):
+            network.step(images, labels, {**rates(network), "head": rate})
+        assert_same(network.state(), before)
+
     @pytest.mark.parametrize("smoothing", [0.0, 0.2])
     @pytest.mark.parametrize("weighted", [False, True])
     def test_the_loss_is_cross_entropy(

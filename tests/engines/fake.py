@@ -19,6 +19,7 @@ from pyflux_transfer.engines.base import (
     check_features,
     check_images,
     check_labels,
+    check_rates,
     tail_stages,
 )
 from pyflux_transfer.errors import InputError
@@ -128,8 +129,7 @@ class FakeNetwork:
     ) -> float:
         check_features(x)
         check_labels(y, len(x), self._classes)
-        if missing := set(tail_stages(self.units, self.cut)) - set(rates):
-            raise InputError(f"No rate for {missing}.")
+        check_rates(rates, tail_stages(self.units, self.cut))
         if weights is not None and weights.shape != (self._classes,):
             raise InputError(f"Class weights must have shape ({self._classes},).")
         masks = np.random.default_rng([self._update.seed, self._count])

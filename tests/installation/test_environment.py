@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import types
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from pyflux_transfer.errors import EngineError
-from pyflux_transfer.installation import environment
+from pyflux_transfer.installation import depot, environment
 from pyflux_transfer.installation.environment import Julia, register, registered, variables
 
 
@@ -19,6 +20,7 @@ from pyflux_transfer.installation.environment import Julia, register, registered
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "settings" / "config.json"
     monkeypatch.setenv("PYFLUX_CONFIG", str(file))
+    monkeypatch.setenv("PYFLUX_CACHE", str(tmp_path / "cache"))
     return file
 
 
@@ -104,6 +106,17 @@ def test_torch_came_first(julia: Julia, monkeypatch: pytest.MonkeyPatch) -> None
     assert "Use a new process" in str(environment.readiness())
 
 
+@pytest.mark.usefixtures("juliacall")
+def test_other_code_started_julia(julia: Julia, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(julia)
+    theirs = types.ModuleType("juliacall")
+    theirs.CONFIG = {"inited": True}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "juliacall", theirs)
+    assert "other code has started Julia" in str(environment.readiness())
+    monkeypatch.setattr(environment, "STARTED", {os.getpid()})
+    assert environment.readiness() is None
+
+
 def test_the_package_lies_in_the_checkout_or_in_the_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +135,9 @@ def test_the_variables_start_this_julia(julia: Julia) -> None:
     assert found["PYTHON_JULIACALL_EXE"] == julia.exe
     assert found["PYTHON_JULIACALL_PROJECT"] == julia.project
     assert found["PYTHON_JULIACALL_THREADS"] == "3"
-    assert found["JULIA_DEPOT_PATH"] == "/depot"
+    own, rest = found["JULIA_DEPOT_PATH"].split(os.pathsep)
+    assert rest == "/depot"
+    assert own == found["PYFLUX_DEPOT"] == str(depot.own(environment.julia_package()))
     assert found["A"] == "b"
     path = found["JULIA_LOAD_PATH"].split(os.pathsep)
     assert path == ["@", str(environment.julia_package()), "/somewhere", "@stdlib"]

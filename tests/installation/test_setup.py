@@ -18,6 +18,7 @@ from pyflux_transfer.installation.setup import better_kernels, setup
 def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is registered outside the test, juliacall is version 1.2.3, data has a folder."""
     monkeypatch.setenv("PYFLUX_CONFIG", str(tmp_path / "config.json"))
+    monkeypatch.setenv("PYFLUX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(metadata, "version", lambda _: "1.2.3")
     monkeypatch.setattr(module, "user_data_path", lambda *_, **__: tmp_path / "data")
 
@@ -64,6 +65,18 @@ def test_the_default_project_is_julias_own(tmp_path: Path) -> None:
 def test_something_that_is_no_julia(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="is not a Julia: it answers 'Python 3'"):
         lines(julia(tmp_path, "Python 3"), project=tmp_path)
+
+
+def test_another_program_is_told_from_a_julia() -> None:
+    with pytest.raises(
+        EngineError, match=r"is not a Julia: it answers 'Python 3\.\S+' to --version"
+    ):
+        lines(sys.executable)
+
+
+def test_a_program_that_says_nothing(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="is not a Julia: it answers 'nothing'"):
+        lines(julia(tmp_path, ""), project=tmp_path)
 
 
 def test_a_julia_that_is_too_old(tmp_path: Path) -> None:
@@ -199,8 +212,11 @@ def test_kernels_of_an_old_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     flags("flags : avx2 avx512f avx512bw avx512dq avx512vl")
     assert better_kernels("Prescott") == "SkylakeX"
     assert better_kernels("SkylakeX") == ""
+    # They are well on AVX2 alone, and use half of these vectors.
+    assert better_kernels("Haswell") == better_kernels("Zen") == "SkylakeX"
     flags("flags : avx2")
     assert better_kernels("prescott") == "Haswell"
+    assert better_kernels("Haswell") == ""
     flags("flags : sse")
     assert better_kernels("Prescott") == ""
 

@@ -1,47 +1,73 @@
 """Starts Julia, once, and calls the Julia package PyFluxTransfer: the only user of juliacall.
 
-Nothing of juliacall leaves this file but what `call` returned to `engines.flux`, and that holds
-plain numbers only: a Julia object that another thread drops would enter Julia from there.
+One thread starts Julia and makes every call. Nothing of juliacall leaves this file but what `call`
+returns to `engines.flux`, and that holds plain numbers only: a Julia object that another thread
+drops would enter Julia from there.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import ctypes
 import importlib
 import os
 import signal
-import threading
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from pyflux_transfer.engines.flux.owner import Owner
 from pyflux_transfer.engines.process import claim
-from pyflux_transfer.errors import EngineError, InputError, PyFluxTransferError, TrainingError
-from pyflux_transfer.installation import environment
+from pyflux_transfer.errors import (
+    EngineError,
+    InputError,
+    PyFluxTransferError,
+    TrainingError,
+    WeightsError,
+)
+from pyflux_transfer.installation import depot, environment
 
 # Julia's exceptions → ours, by the name of their type; any other is an EngineError.
 _ERRORS: dict[str, type[PyFluxTransferError]] = {
     "ArgumentError": InputError,
+    "BrokenArtifact": WeightsError,
     "DimensionMismatch": InputError,
     "DomainError": TrainingError,
 }
 
+# Julia takes the stack of the thread that starts it for as large as a main thread's.
+_STACK_BYTES = 64 << 20
+_END_S = 10.0  # how long the end of the process waits for a call under way
+
+_owner = Owner("Julia", _STACK_BYTES)
 _package: Any = None
-_thread = 0
 
 
 def call(name: str, *arguments: Any, **options: Any) -> Any:
-    """Call a function of the Julia package; start Julia where it does not run yet.
+    """Call a function of the Julia package, from any thread; start Julia where it does not run yet.
 
     Arguments are numbers, strings, tuples, and NumPy arrays in Julia's order of axes (`x.T`),
-    which Julia reads and writes where they lie. Returns a number, a string, None, or a new NumPy
-    array in Python's order of axes. Julia's exceptions arrive as ours, with Julia's message.
+    which Julia reads and writes where they lie; lists of those. Returns a number, a string, None,
+    or a new NumPy array in Python's order of axes. Julia's exceptions arrive as ours, with Julia's
+    message. Ctrl-C is heard at once; the call under way still ends before the next one begins.
     """
+    claim(__name__)
+    return _owner.run(lambda: _called(name, arguments, options))
+
+
+def _called(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
     package = _started()
     from juliacall import JuliaError
 
+    function = getattr(package, name)
+    # What crosses as plain numbers and memory needs nothing of Python while Julia computes, so
+    # that other threads go on. A list or dict is read by Julia through Python.
+    plain = not any(isinstance(value, (list, dict)) for value in arguments)
     try:
-        result = getattr(package, name)(*arguments, **options)
-        return _plain(result)
+        return _plain((function._jl_call_nogil if plain else function)(*arguments, **options))
     except JuliaError as error:
         failure = _translated(error)
     raise failure  # outside the handler: ours must not hold the Julia exception as its context
@@ -64,16 +90,9 @@ def _translated(error: Any) -> PyFluxTransferError:
 
 
 def _started() -> Any:
-    global _package, _thread
-    claim(__name__)
+    global _package
     if _package is None:
         _package = _start()
-        _thread = threading.get_ident()
-    if threading.get_ident() != _thread:
-        raise EngineError(
-            "The flux engine was called from another thread than the one that started Julia. "
-            "Use it from one thread, or a process for each."
-        )
     return _package
 
 
@@ -84,28 +103,59 @@ def _start() -> Any:
     assert julia is not None  # readiness said so
     os.environ.update(environment.variables(julia))
     try:
-        juliacall = importlib.import_module("juliacall")
-        juliacall.Main.seval("using PyFluxTransfer: PyFluxTransfer")
-        package = juliacall.Main.PyFluxTransfer
+        with _signals_kept():
+            juliacall = importlib.import_module("juliacall")
+            environment.STARTED.add(os.getpid())
+            atexit.register(_end, juliacall.CONFIG["lib"], os.getpid())
+            if not juliacall.Main.seval(_COMPILED):
+                print(depot.COMPILING, file=sys.stderr, flush=True)
+            juliacall.Main.seval("using PyFluxTransfer: PyFluxTransfer")
+        return juliacall.Main.PyFluxTransfer
     except Exception as error:
         failure = EngineError(f"The flux engine cannot start: {error}. {environment.SETUP}")
-    else:
-        _let_python_hear_signals()
-        return package
     raise failure
 
 
-def _let_python_hear_signals() -> None:
-    """Give Ctrl-C and SIGTERM back to Python, which acts when the running Julia call returns.
+_COMPILED = """
+let package = Base.identify_package("PyFluxTransfer")
+    package === nothing || Base.isprecompiled(package)
+end
+"""
 
-    Julia with several threads must handle signals itself (its threads stop each other by one). It
-    blocks these two in every thread but its listener's and puts its own handler of SIGINT in place.
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Leave Ctrl-C and SIGTERM to Python while Julia starts.
+
+    Julia with several threads must handle signals itself (its threads stop each other by one), and
+    takes these two as well. They are put back as the system has them, which any thread may do. Its
+    threads, this one included, block them: the main thread hears them.
     """
     if not hasattr(signal, "pthread_sigmask"):
+        yield
         return
-    ours = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)
-    if threading.current_thread() is threading.main_thread():  # no other thread may
-        for each in ours:
-            if (handler := signal.getsignal(each)) is not None:
-                signal.signal(each, handler)
+    system = ctypes.CDLL(None)
+    kept = {each: ctypes.create_string_buffer(256) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each, action in kept.items():
+        system.sigaction(int(each), None, action)
+    try:
+        yield
+    finally:
+        for each, action in kept.items():
+            system.sigaction(int(each), action, None)
+
+
+def _end(library: Any, process: int) -> None:
+    """End Julia in its own thread, instead of by juliacall in the one that ends Python."""
+    if os.getpid() != process:
+        return
+    end = library.jl_atexit_hook
+    end.argtypes, end.restype = [ctypes.c_int], None
+    library.jl_atexit_hook = lambda _: None
+    try:
+        _owner.run(lambda: end(0), _END_S)
+    except TimeoutError:
+        # Only a call that was interrupted is still under way. Python cannot end around it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + signal.SIGINT)

@@ -18,6 +18,7 @@ from pyflux_transfer.engines.base import (
     check_features,
     check_images,
     check_labels,
+    check_rates,
     tail_stages,
 )
 from pyflux_transfer.engines.flux.julia import call
@@ -54,7 +55,7 @@ def readiness() -> str | None:
 def artifact(architecture: Architecture) -> State:
     """Return the weights of Metalhead's artifact by torchvision's names.
 
-    Raises WeightsError where the download fails.
+    Raises WeightsError where the download fails or what is on this machine is broken.
     """
     try:
         number = call("create_pretrained", describe(Plan(architecture)), DOWNLOAD_S)
@@ -163,15 +164,13 @@ class FluxNetwork:
     ) -> float:
         """Update the tail in place; return the mean loss before it.
 
-        A loss that is not finite is returned as it is, and no parameter is updated.
+        Where the loss or a running statistic would not be finite, nothing changes, and the loss
+        that is returned is not finite.
         """
         check_features(x)
         check_labels(y, len(x), self._plan.classes)
         stages = tail_stages(self.units, self.cut)
-        if missing := [stage for stage in stages if stage not in rates]:
-            raise InputError(
-                f"rates must hold a learning rate for each stage of the tail; {missing} lack one."
-            )
+        check_rates(rates, stages)
         if weights is not None and (
             weights.dtype != np.float32 or weights.shape != (self._plan.classes,)
         ):

@@ -15,7 +15,7 @@ from torch.optim.adam import adam
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from pyflux_transfer.engines.base import Update
+from pyflux_transfer.engines.base import Update, check_rates
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.tensors import State
 
@@ -91,11 +91,8 @@ class Optimizer:
         self.count += 1
 
     def check_rates(self, rates: Mapping[str, float]) -> None:
-        """Refuse rates that lack one of the groups."""
-        if missing := [stage for stage in self._groups if stage not in rates]:
-            raise InputError(
-                f"rates must hold a learning rate for each stage of the tail; {missing} lack one."
-            )
+        """Refuse rates that lack one of the groups, or are no finite numbers from 0."""
+        check_rates(rates, tuple(self._groups))
 
     def state(self) -> State:
         """Return copies of what is remembered, as `slot/name`, and the count of steps."""

@@ -129,6 +129,28 @@ def test_an_image_too_small_names_the_unit() -> None:
         network.apply(noise(1, 3, 27, 27), 0, len(network.units))
 
 
+def test_images_too_large_for_a_variance_change_nothing() -> None:
+    network = flux.build(Plan(architecture("resnet18"), Head(2), seed=1))
+    before = network.state()
+    rates = dict.fromkeys(("stem", "stage1", "stage2", "stage3", "stage4", "head"), 0.1)
+    images = noise(2, 3, 32, 32) * np.float32(1e25)
+    assert not np.isfinite(network.step(images, np.array([0, 1]), rates))
+    for name, value in network.state().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_broken_weights_on_this_machine_are_no_failed_download(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise WeightsError("Julia: BrokenArtifact: cannot be read. Delete /a and try again")
+
+    monkeypatch.setattr(flux, "call", broken)
+    with pytest.raises(WeightsError, match="BrokenArtifact") as caught:
+        flux.artifact(architecture("squeezenet1_1"))
+    assert "downloaded" not in str(caught.value)
+
+
 def test_bf16_is_refused() -> None:
     with pytest.raises(InputError, match="float32"):
         flux.build(Plan(architecture("resnet18"), precision="bf16"))
