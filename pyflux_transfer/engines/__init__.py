@@ -11,6 +11,7 @@ from pyflux_transfer.errors import lookup
 from pyflux_transfer.networks.catalog import Architecture
 from pyflux_transfer.networks.tensors import State, check_state
 from pyflux_transfer.networks.weights import published
+from pyflux_transfer.networks.weights.names import as_torchvision
 
 # name → module with `build(plan)`, `readiness()` and `artifact(architecture)`
 ENGINES = {
@@ -41,7 +42,7 @@ def pretrained(engine: str, row: Architecture, tag: str = "imagenet") -> State:
         if state is not None:
             return state
     found = files.read(path or published.download(weights, row.name), published=True)
-    state = published.named_as_torchvision(found, row.units)
+    state = as_torchvision(found, row.units)
     check_state(state, row.units)
     return state
 

@@ -9,7 +9,17 @@ from importlib.resources import files
 from typing import Any
 
 from pyflux_transfer.errors import lookup
-from pyflux_transfer.networks.families import alexnet, mobile, resnet, squeezenet, vgg
+from pyflux_transfer.networks.families import (
+    alexnet,
+    densenet,
+    efficientnet,
+    inception,
+    mobile,
+    mobilenet_v3,
+    resnet,
+    squeezenet,
+    vgg,
+)
 from pyflux_transfer.networks.preprocessing import IMAGENET, Preprocessing
 from pyflux_transfer.networks.units import Unit, stages
 from pyflux_transfer.networks.weights.table import WEIGHTS, Weights
@@ -59,7 +69,7 @@ def _resnet(
     name: str,
     depths: tuple[int, ...],
     parameters: int,
-    metalhead: Constructor,
+    metalhead: Constructor | None,
     block: str = "bottleneck",
     groups: int = 1,
     base: int = 64,
@@ -73,6 +83,22 @@ def _vgg(depth: int, blocks: tuple[int, ...], parameters: int, norm: bool = Fals
     make = partial(vgg.vgg, blocks, norm)
     metalhead = ("VGG", (depth,), {"batchnorm": norm})
     return Architecture(name, make, parameters, metalhead, WEIGHTS[name])
+
+
+def _efficientnet(
+    variant: str, width: float, depth: float, dropped: float, parameters: int
+) -> Architecture:
+    name = f"efficientnet_{variant}"
+    make = partial(efficientnet.efficientnet, width, depth, dropped)
+    return Architecture(name, make, parameters, None, WEIGHTS[name])
+
+
+def _densenet(
+    depth: int, growth: int, depths: tuple[int, ...], first: int, parameters: int
+) -> Architecture:
+    name = f"densenet{depth}"
+    make = partial(densenet.densenet, growth, depths, first)
+    return Architecture(name, make, parameters, None, WEIGHTS[name])
 
 
 _18, _34, _50 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 6, 3)
@@ -91,6 +117,7 @@ _ROWS = (
             ("ResNeXt", (50,), {"cardinality": 32, "base_width": 4}), groups=32, base=4),
     _resnet("resnext101_32x8d", _101, 88_791_336,
             ("ResNeXt", (101,), {"cardinality": 32, "base_width": 8}), groups=32, base=8),
+    _resnet("resnext101_64x4d", _101, 83_455_272, None, groups=64, base=4),
     _vgg(11, _A, 132_863_336),
     _vgg(13, _B, 133_047_848),
     _vgg(16, _D, 138_357_544),
@@ -102,10 +129,30 @@ _ROWS = (
     Architecture("alexnet", alexnet.alexnet, 61_100_840, ("AlexNet", (), {}), WEIGHTS["alexnet"]),
     Architecture("mobilenet_v2", mobile.mobilenet_v2, 3_504_872, ("MobileNetv2", (), {}),
                  WEIGHTS["mobilenet_v2"]),
-    Architecture("squeezenet1_1", squeezenet.squeezenet1_1, 1_235_496, ("SqueezeNet", (), {}),
-                 WEIGHTS["squeezenet1_1"]),
+    Architecture("mobilenet_v3_small", partial(mobilenet_v3.mobilenet_v3, mobilenet_v3.SMALL, 1024),
+                 2_542_856, None, WEIGHTS["mobilenet_v3_small"]),
+    Architecture("mobilenet_v3_large", partial(mobilenet_v3.mobilenet_v3, mobilenet_v3.LARGE, 1280),
+                 5_483_032, None, WEIGHTS["mobilenet_v3_large"]),
+    Architecture("squeezenet1_0", partial(squeezenet.squeezenet, 96, 7, squeezenet.V1_0),
+                 1_248_424, None, WEIGHTS["squeezenet1_0"]),
+    Architecture("squeezenet1_1", partial(squeezenet.squeezenet, 64, 3, squeezenet.V1_1),
+                 1_235_496, ("SqueezeNet", (), {}), WEIGHTS["squeezenet1_1"]),
     Architecture("efficientnet_lite0", mobile.efficientnet_lite0, 4_652_008, None,
                  WEIGHTS["efficientnet_lite0"]),
+    _efficientnet("b0", 1.0, 1.0, 0.2, 5_288_548),
+    _efficientnet("b1", 1.0, 1.1, 0.2, 7_794_184),
+    _efficientnet("b2", 1.1, 1.2, 0.3, 9_109_994),
+    _efficientnet("b3", 1.2, 1.4, 0.3, 12_233_232),
+    _efficientnet("b4", 1.4, 1.8, 0.4, 19_341_616),
+    Architecture("efficientnet_v2_s", partial(efficientnet.efficientnet_v2, efficientnet.V2_S, 0.2),
+                 21_458_488, None, WEIGHTS["efficientnet_v2_s"]),
+    _densenet(121, 32, (6, 12, 24, 16), 64, 7_978_856),
+    _densenet(161, 48, (6, 12, 36, 24), 96, 28_681_000),
+    _densenet(169, 32, (6, 12, 32, 32), 64, 14_149_480),
+    _densenet(201, 32, (6, 12, 48, 32), 64, 20_013_928),
+    # Without auxiliary classifiers; torchvision's 27,161,264 of inception_v3 count one.
+    Architecture("googlenet", inception.googlenet, 6_624_904, None, WEIGHTS["googlenet"]),
+    Architecture("inception_v3", inception.inception_v3, 23_834_568, None, WEIGHTS["inception_v3"]),
 )  # fmt: skip
 
 MODELS: dict[str, Architecture] = {row.name: row for row in _ROWS}

@@ -19,7 +19,7 @@ class Head:
     """What replaces the 1000-class classifier.
 
     pool → flatten → [Dense → activation → Dropout]* → Dense(classes). `keep="hidden"` keeps the
-    pretrained hidden Dense layers (VGG, AlexNet) and replaces the last; `keep="classifier"` keeps
+    pretrained hidden Dense layers (VGG, AlexNet, MobileNetV3) and replaces the last; `keep="classifier"` keeps
     the whole classifier and adds one Dense behind it.
     """
 
@@ -105,8 +105,8 @@ def _keep_hidden(old: Sequence[Unit], head: Head) -> list[Unit]:
     hidden = [unit for unit in old if unit.kind == "dense"]
     if len(hidden) < 2:
         raise InputError(
-            "keep='hidden' needs a classifier with hidden Dense layers (the VGG family, alexnet); "
-            "this network has none. Use hidden=(256,) for new ones."
+            "keep='hidden' needs a classifier with hidden Dense layers (the VGG family, alexnet, "
+            "the mobilenet_v3 family); this network has none. Use hidden=(256,) for new ones."
         )
     last = hidden[-1]
     return [*old[:-1], dense(last.name, last.layers[0].shape[1], head.classes)]

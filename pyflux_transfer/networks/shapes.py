@@ -29,8 +29,7 @@ def trace(units: Iterable[Unit], shape: Shape) -> list[UnitShapes]:
     """
     shapes = []
     for unit in units:
-        fits = takes(unit, shape)
-        output = _output(unit, shape) if fits else ()
+        output = _output(unit, shape)
         if min(output, default=0) < 1:
             raise InputError(
                 f"Unit '{unit.name}' cannot take an input of shape {shape}. "
@@ -61,9 +60,15 @@ def channel_axis(shape: Shape) -> int:
 
 
 def _output(unit: Unit, shape: Shape) -> Shape:
-    return (
-        _OUTPUTS[unit.kind](shape, unit.options) if unit.body is None else after(unit.body, shape)
-    )
+    """Return the shape that a unit gives; without axes where it cannot take what comes."""
+    if not takes(unit, shape):
+        return ()
+    if unit.body is None:
+        return _OUTPUTS[unit.kind](shape, unit.options)
+    try:
+        return after(unit.body, shape)
+    except InputError:
+        return ()
 
 
 def after(node: Node, shape: Shape) -> Shape:

@@ -170,15 +170,23 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, version: str) -> None:
         super().__init__()
         pool = partial(nn.MaxPool2d, 3, 2, ceil_mode=True)
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool(),
-            Fire(64, 16, 64), Fire(128, 16, 64), pool(),
-            Fire(128, 32, 128), Fire(256, 32, 128), pool(),
-            Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256),
-        )  # fmt: skip
+        if version == "1_0":
+            self.features = nn.Sequential(
+                nn.Conv2d(3, 96, 7, 2), nn.ReLU(), pool(),
+                Fire(96, 16, 64), Fire(128, 16, 64), Fire(128, 32, 128), pool(),
+                Fire(256, 32, 128), Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256),
+                pool(), Fire(512, 64, 256),
+            )  # fmt: skip
+        else:
+            self.features = nn.Sequential(
+                nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool(),
+                Fire(64, 16, 64), Fire(128, 16, 64), pool(),
+                Fire(128, 32, 128), Fire(256, 32, 128), pool(),
+                Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256),
+            )  # fmt: skip
         self.classifier = nn.Sequential(
             nn.Dropout(), nn.Conv2d(512, 1000, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
         )
@@ -323,11 +331,13 @@ REFERENCES: dict[str, Callable[[], nn.Module]] = {
     "wide_resnet101_2": partial(ResNet, Bottleneck, [3, 4, 23, 3], base=128),
     "resnext50_32x4d": partial(ResNet, Bottleneck, [3, 4, 6, 3], groups=32, base=4),
     "resnext101_32x8d": partial(ResNet, Bottleneck, [3, 4, 23, 3], groups=32, base=8),
+    "resnext101_64x4d": partial(ResNet, Bottleneck, [3, 4, 23, 3], groups=64, base=4),
     **{f"vgg{depth}": partial(VGG, depth, False) for depth in _VGG},
     **{f"vgg{depth}_bn": partial(VGG, depth, True) for depth in _VGG},
     "alexnet": AlexNet,
     "mobilenet_v2": MobileNetV2,
-    "squeezenet1_1": SqueezeNet,
+    "squeezenet1_0": partial(SqueezeNet, "1_0"),
+    "squeezenet1_1": partial(SqueezeNet, "1_1"),
     "efficientnet_lite0": EfficientNetLite0,
 }
 

@@ -24,6 +24,7 @@ COUNTS = {
     "wide_resnet101_2": (126_886_696, 137_856),
     "resnext50_32x4d": (25_028_904, 68_224),
     "resnext101_32x8d": (88_791_336, 202_880),
+    "resnext101_64x4d": (83_455_272, 202_880),
     "vgg11": (132_863_336, 0),
     "vgg13": (133_047_848, 0),
     "vgg16": (138_357_544, 0),
@@ -34,8 +35,26 @@ COUNTS = {
     "vgg19_bn": (143_678_248, 11_008),
     "alexnet": (61_100_840, 0),
     "mobilenet_v2": (3_504_872, 34_112),
+    "mobilenet_v3_small": (2_542_856, 12_112),
+    "mobilenet_v3_large": (5_483_032, 24_400),
+    "squeezenet1_0": (1_248_424, 0),
     "squeezenet1_1": (1_235_496, 0),
     "efficientnet_lite0": (4_652_008, 42_016),
+    "efficientnet_b0": (5_288_548, 42_016),
+    "efficientnet_b1": (7_794_184, 62_048),
+    "efficientnet_b2": (9_109_994, 67_568),
+    "efficientnet_b3": (12_233_232, 87_296),
+    "efficientnet_b4": (19_341_616, 125_200),
+    "efficientnet_v2_s": (21_458_488, 153_872),
+    "densenet121": (7_978_856, 83_648),
+    "densenet161": (28_681_000, 219_936),
+    "densenet169": (14_149_480, 158_400),
+    "densenet201": (20_013_928, 229_056),
+    "googlenet": (6_624_904, 14_560),
+    # 27,161,264 less the auxiliary classifier: 768 → 128 → 768 channels and 1000 classes
+    "inception_v3": (
+        27_161_264 - (768 * 128 + 2 * 128 + 128 * 768 * 25 + 2 * 768 + 769 * 1000), 34_432
+    ),
 }
 
 
@@ -122,6 +141,26 @@ def test_lite0_wants_values_of_0_to_255_less_127_by_128() -> None:
     for value in (0, 127, 255):
         scaled = (value / 255 - preprocessing.mean[0]) / preprocessing.std[0]
         assert scaled == pytest.approx((value - 127) / 128)
+
+
+@pytest.mark.parametrize(("name", "resize", "crop"), [("googlenet", 256, 224),
+                                                      ("inception_v3", 342, 299)])  # fmt: skip
+def test_inceptions_weights_want_values_of_minus_1_to_1(name: str, resize: int, crop: int) -> None:
+    """What torchvision's `transform_input` makes of its usual normalisation."""
+    image = MODELS[name].preprocessing
+    assert (image.resize, image.crop) == (resize, crop)
+    usual = Preprocessing()
+    for value in (0.0, 0.3, 1.0):
+        for channel in range(3):
+            mean, std = usual.mean[channel], usual.std[channel]
+            again = (value - mean) / std * (std / 0.5) + (mean - 0.5) / 0.5
+            assert (value - image.mean[channel]) / image.std[channel] == pytest.approx(again)
+
+
+def test_the_tags_of_one_network_may_want_other_sizes_and_filters() -> None:
+    images = {tag.tag: tag.preprocessing for tag in MODELS["efficientnet_b1"].weights}
+    assert images["imagenet1k_v2"] == Preprocessing(255, 240)
+    assert images["imagenet1k_v1"] == Preprocessing(256, 240, interpolation="bicubic")
 
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:

@@ -22,7 +22,9 @@ def layers(name: str, head: Head) -> list[tuple[str, str]]:
     ("name", "leaf", "width"),
     [("resnet18", "fc", 512), ("resnet50", "fc", 2048), ("vgg16_bn", "classifier", 512),
      ("alexnet", "classifier", 256), ("mobilenet_v2", "classifier", 1280),
-     ("squeezenet1_1", "classifier", 512), ("efficientnet_lite0", "classifier", 1280)],
+     ("squeezenet1_1", "classifier", 512), ("efficientnet_lite0", "classifier", 1280),
+     ("efficientnet_b2", "classifier", 1408), ("mobilenet_v3_large", "classifier", 960),
+     ("densenet161", "classifier", 2208), ("googlenet", "fc", 1024), ("inception_v3", "fc", 2048)],
 )  # fmt: skip
 def test_a_plain_head_is_one_dense_on_the_pooled_channels(name: str, leaf: str, width: int) -> None:
     head = Head(5)
@@ -51,11 +53,15 @@ def test_dropout_without_hidden_layers_stands_before_the_dense() -> None:
     assert found[2:] == [("fc.dropout", "dropout"), ("fc", "dense")]
 
 
-@pytest.mark.parametrize(("name", "last"), [("vgg11", "classifier.6"), ("alexnet", "classifier.6")])
-def test_keep_hidden_replaces_the_last_dense_only(name: str, last: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "last", "width"),
+    [("vgg11", "classifier.6", 4096), ("alexnet", "classifier.6", 4096),
+     ("mobilenet_v3_small", "classifier.3", 1024)],
+)  # fmt: skip
+def test_keep_hidden_replaces_the_last_dense_only(name: str, last: str, width: int) -> None:
     full, units = MODELS[name].units, with_head(MODELS[name].units, Head(3, keep="hidden"))
     assert units[:-1] == full[:-1]
-    assert tensors(units[-1:]) == {f"{last}.weight": (3, 4096), f"{last}.bias": (3,)}
+    assert tensors(units[-1:]) == {f"{last}.weight": (3, width), f"{last}.bias": (3,)}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -65,7 +71,7 @@ def test_keep_classifier_adds_a_dense_behind_the_thousand_classes(name: str) -> 
     assert tensors(units[-1:]) == {"head.weight": (3, 1000), "head.bias": (3,)}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "squeezenet1_1"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "squeezenet1_1", "densenet121"])
 def test_keep_hidden_needs_hidden_layers(name: str) -> None:
     with pytest.raises(InputError, match=r"Use hidden=\(256,\)"):
         with_head(MODELS[name].units, Head(3, keep="hidden"))

@@ -21,6 +21,13 @@ BODY = {
     "squeezenet1_1": (512, 13, 13),
     "mobilenet_v2": (1280, 7, 7),
     "efficientnet_lite0": (1280, 7, 7),
+    "squeezenet1_0": (512, 13, 13),
+    "efficientnet_b4": (1792, 7, 7),
+    "efficientnet_v2_s": (1280, 7, 7),
+    "mobilenet_v3_small": (576, 7, 7),
+    "densenet121": (1024, 7, 7),
+    "googlenet": (1024, 7, 7),
+    "inception_v3": (2048, 5, 5),
 }
 
 
@@ -31,6 +38,19 @@ def test_the_bodies_end_in_the_published_sizes(name: str) -> None:
     first = next(i for i, unit in enumerate(units) if unit.stage == "head")
     assert shapes[first].input == (2, *BODY[name])
     assert shapes[-1].output == (2, 1000)
+
+
+def test_inception_takes_299_down_to_8() -> None:
+    """The grids of the paper's table 1."""
+    units = MODELS["inception_v3"].units
+    sides = {
+        unit.name: shapes.output[2]
+        for unit, shapes in zip(units, trace(units, (1, 3, 299, 299)), strict=True)
+        if len(shapes.output) == 4
+    }
+    named = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "maxpool1", "Conv2d_4a_3x3", "Mixed_5b", "Mixed_6a",
+             "Mixed_7a")  # fmt: skip
+    assert [sides[name] for name in named] == [149, 147, 73, 71, 35, 17, 8]
 
 
 @pytest.mark.parametrize("ceil", [False, True])

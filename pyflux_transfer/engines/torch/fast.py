@@ -59,6 +59,7 @@ class FastRunner:
         self.tensors = tensors
         self.dtype = dtype
         self._ready: dict[str, _Ready] = {}
+        self._affines: dict[str, tuple[Tensor, Tensor]] = {}
         self._preparing = Lock()
 
     def run(self, blocks: Iterable[Block], x: Tensor) -> Tensor:
@@ -76,8 +77,9 @@ class FastRunner:
     def forget(self, blocks: Iterable[Block]) -> None:
         """Drop what was prepared from weights that have changed."""
         for block in blocks:
-            for step in block.steps:
-                self._ready.pop(step.layer.name, None)
+            for layer in block.unit.layers:
+                self._ready.pop(layer.name, None)
+                self._affines.pop(layer.name, None)
 
     def step(self, step: Step, x: Tensor, add: Tensor | None = None) -> Tensor:
         """Run the layer, its norm and its scale, add `add`, then the activation."""
@@ -96,11 +98,15 @@ class FastRunner:
                     ready.cases[case] = convolve
         return convolve(x, add)
 
-    def norm(self, norm: Layer, x: Tensor, eps: float) -> Tensor:
-        """Normalise by the kept statistics."""
-        scale, shift = self._affine(norm, eps)
-        scale, shift = (each.to(x.dtype).reshape(-1, 1, 1) for each in (scale, shift))
-        return torch.addcmul(shift, x, scale)
+    def norm(self, norm: Layer, x: Tensor, eps: float, activation: str = "none") -> Tensor:
+        """Normalise by the kept statistics, then run the activation."""
+        affine = self._affines.get(norm.name)
+        if affine is None:
+            affine = self._affines[norm.name] = self._affine(norm, eps)
+        scale, shift = (each.to(x.dtype).reshape(-1, 1, 1) for each in affine)
+        y = torch.addcmul(shift, x, scale)
+        # In place it costs a fraction: new memory is what takes the time.
+        return y.relu_() if activation == "relu" else ACTIVATIONS[activation](y)
 
     def drop(self, x: Tensor, p: float) -> Tensor:  # noqa: ARG002
         """Leave all values: dropout is for training."""

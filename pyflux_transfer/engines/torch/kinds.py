@@ -247,7 +247,7 @@ class TrainRunner:
             x = x + add
         return ACTIVATIONS[step.activation](x)
 
-    def norm(self, norm: Layer, x: Tensor, eps: float) -> Tensor:
+    def norm(self, norm: Layer, x: Tensor, eps: float, activation: str = "none") -> Tensor:
         """Normalise by the batch's statistics in training, by the kept ones in evaluation."""
         name = norm.name
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] < 2:
@@ -257,7 +257,8 @@ class TrainRunner:
             )
         leaves = ("running_mean", "running_var", "weight", "bias")
         mean, var, weight, bias = (self.tensors[f"{name}.{leaf}"] for leaf in leaves)
-        return F.batch_norm(x, mean, var, weight, bias, self.training, momentum=0.1, eps=eps)
+        y = F.batch_norm(x, mean, var, weight, bias, self.training, momentum=0.1, eps=eps)
+        return ACTIVATIONS[activation](y)
 
     def drop(self, x: Tensor, p: float) -> Tensor:
         """Drop a share `p` of the values and scale the others up."""

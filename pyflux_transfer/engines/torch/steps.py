@@ -59,8 +59,8 @@ class Runner(Protocol):
         A dense layer works on the channels of images, of tokens, or on vectors.
         """
 
-    def norm(self, norm: Layer, x: Tensor, eps: float) -> Tensor:
-        """Run a BatchNorm that no convolution stands before."""
+    def norm(self, norm: Layer, x: Tensor, eps: float, activation: str = "none") -> Tensor:
+        """Run a BatchNorm that no convolution stands before, then the activation."""
 
     def drop(self, x: Tensor, p: float) -> Tensor:
         """Drop a share `p` of the values, in training."""

@@ -62,18 +62,30 @@ def _taken(rest: list[Node]) -> Wired:
     node = rest.pop(0)
     if node.op in ("conv", "dense"):
         return _step(node, rest)
+    if node.op == "norm":
+        return Wired("norm", {**node.options, "activation": _function(rest)}, node.layer)
     if node.op == "add" and rest and rest[0].op == "act":
-        function = str(rest[0].options["function"])
-        fused = _alone(node, function)
+        fused = _alone(node, str(rest[0].options["function"]))
         if fused.step is not None:
             rest.pop(0)
         return fused
     return _alone(node, "none")
 
 
+def _next(rest: list[Node], op: str) -> Node | None:
+    """Take the next node where it does this."""
+    return rest.pop(0) if rest and rest[0].op == op else None
+
+
+def _function(rest: list[Node]) -> str:
+    """Take the next node where it is an activation; return its name."""
+    act = _next(rest, "act")
+    return str(act.options["function"]) if act else "none"
+
+
 def _alone(node: Node, activation: str) -> Wired:
-    if node.op in ("conv", "dense"):
-        return _step(node, [])
+    if node.op in ("conv", "dense", "norm"):
+        return _taken([node])
     inner = tuple(wired(each) for each in node.nodes)
     if node.op == "add":
         return _sum(inner, activation)
@@ -81,20 +93,16 @@ def _alone(node: Node, activation: str) -> Wired:
 
 
 def _step(node: Node, rest: list[Node]) -> Wired:
-    def next_is(op: str) -> Node | None:
-        return rest.pop(0) if rest and rest[0].op == op else None
-
     o, layer = node.options, node.layer
     assert layer is not None
-    norm = next_is("norm") if node.op == "conv" else None
-    scale = next_is("scale")
-    act = next_is("act")
+    norm = _next(rest, "norm") if node.op == "conv" else None
+    scale = _next(rest, "scale")
     step = Step(
         layer,
         norm.layer if norm else None,
         int(o.get("stride", 1)),
         (int(o.get("above", 0)), int(o.get("left", 0))),
-        str(act.options["function"]) if act else "none",
+        _function(rest),
         float(norm.options["eps"]) if norm else 0.0,
         scale.layer if scale else None,
     )
@@ -145,7 +153,7 @@ def _joined(join: Callable[[list[Tensor]], Tensor]) -> Callable[[Runner, Wired, 
 
 def _norm(run: Runner, node: Wired, x: Tensor) -> Tensor:
     assert node.layer is not None
-    return run.norm(node.layer, x, float(node.options["eps"]))
+    return run.norm(node.layer, x, float(node.options["eps"]), str(node.options["activation"]))
 
 
 def _layernorm(run: Runner, node: Wired, x: Tensor) -> Tensor:

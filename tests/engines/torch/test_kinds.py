@@ -1,4 +1,4 @@
-"""Every architecture against its published definition, written independently."""
+"""Architectures against their published definitions, written independently."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.networks.units import Layer
-from pyflux_transfer.networks.weights.published import _lite0_names
-from tests.engines.reference import reference
+from pyflux_transfer.networks.weights.names import lite0_names
+from tests.engines.reference import REFERENCES, reference
 
 torch.set_num_threads(1)  # see test_torch.py
 
 BIG = ("vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet152",
-       "wide_resnet50_2", "wide_resnet101_2", "resnext101_32x8d")  # fmt: skip
+       "wide_resnet50_2", "wide_resnet101_2", "resnext101_32x8d", "resnext101_64x4d")  # fmt: skip
 SIDE = {"efficientnet_lite0": 224, "alexnet": 72}  # its padding is fixed ahead; 64 is too tame
-NAMES = [pytest.param(n, marks=[pytest.mark.slow] if n in BIG else []) for n in MODELS]
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] if n in BIG else []) for n in REFERENCES]
 
 
 def images(name: str, count: int = 2) -> Array:
@@ -61,7 +61,7 @@ def _random(
 def published_names(name: str) -> dict[str, str]:
     """Name in the published definition → name in the catalog."""
     counted = [n for n in reference(name).state_dict() if not n.endswith("num_batches_tracked")]
-    ours = _lite0_names(MODELS[name].units) if name == "efficientnet_lite0" else {}
+    ours = lite0_names(MODELS[name].units) if name == "efficientnet_lite0" else {}
     renamed = [n.rsplit(".", 1) for n in counted]
     return {
         n: f"{ours.get(layer, layer)}.{leaf}"
@@ -69,7 +69,7 @@ def published_names(name: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_names_and_shapes_are_the_published_ones(name: str) -> None:
     theirs = reference(name).state_dict()
     ours = {n: s for unit in MODELS[name].units for n, s in unit.tensors.items()}
