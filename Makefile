@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-portable test-flux test-browser test-package lint format bench docs clean
+.PHONY: demo test test-portable test-flux test-browser test-package test-peers lint format bench docs clean
 
 demo: $(READY)
 	$(BIN)/pyflux-transfer demo
@@ -32,6 +32,14 @@ test-package: $(READY)
 test-browser: $(READY)
 	$(BIN)/python -m pytest -m browser
 
+# torchvision's and timm's own networks beside ours. They want a PyTorch of their own, so they have
+# an environment of their own; PEERS names another one. `PYFLUX_RECORD=1 make test-peers` writes
+# what the ordinary suite compares with.
+PEERS ?= .venv-peers
+
+test-peers: $(READY) $(if $(filter .venv-peers,$(PEERS)),.venv-peers/.ready)
+	PYFLUX_PEERS=$(PEERS)/bin/python $(BIN)/python -m pytest -m peers tests/peers
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,6 +63,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+.venv-peers/.ready:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+		'torch>=2.14,<2.15' 'torchvision>=0.29,<0.30' 'timm>=1.0,<1.1'
+	touch $@
+
 $(VENV)/.bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $@
@@ -64,4 +78,4 @@ $(VENV)/.docs: $(READY)
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist build site demo-output
+	rm -rf $(VENV) .venv-peers dist build site demo-output

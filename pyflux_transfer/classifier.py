@@ -502,10 +502,13 @@ def load(
         network = engines.build(chosen, replace(plan, seed=None))
         if published:
             state = engines.pretrained(chosen, row, published.tag)
+            state, headless = fitted(state, plan.units, plan.seed or 0)
         else:
             state, headless = _given(plan, weights)
         network.load_state(state)
-    if headless:
+    if headless and published:
+        why += "; these weights come without a head"
+    elif headless:
         why += "; the weights' own head does not fit and was left out"
     network.cut_at(resolve_cut(network.units, "head"))
     preprocessing = published.preprocessing if published else row.preprocessing

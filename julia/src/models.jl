@@ -6,6 +6,8 @@
 # - VGG has no adaptive pooling before its classifier, SqueezeNet's pooling rounds down: pooling,
 #   flatten and dropout hold no arrays and are always made from the plan.
 # - A residual block's `Parallel` holds the shortcut first: `leaves` puts it last.
+# - ViT takes the tanh approximation of gelu and squares the eps of its norms: its weights are taken,
+#   its layers are not.
 
 const Leaf = Union{Conv, BatchNorm, Dense, ChannelNorm, Factor, Learnt}
 
@@ -20,15 +22,15 @@ leaves(layer::Leaf, mirror = nothing) = Any[(layer, mirror)]
 leaves(@nospecialize(layer), mirror = nothing) = Any[]
 leaves(layer::Chain, mirror = nothing) = reduce(vcat, branches(layer, mirror); init = Any[])
 leaves(layer::SkipConnection, mirror = nothing) = leaves(layer.layers, below(mirror, :layers))
-# The longest branch is the block, a stable sort keeps equal ones (SqueezeNet's) in order.
+# The longest branch is the block.
 leaves(layer::Parallel, mirror = nothing) = reduce(
     vcat,
     sort(branches(layer, mirror); by = length, rev = true);
     init = Any[],
 )
 
-# Those of a tree keep its order.
-leaves(layer::Parallel{<:Ordered}, mirror = nothing) = reduce(
+# Those of a tree, or side by side, keep their order.
+leaves(layer::Parallel{<:Union{Ordered, typeof(Metalhead.cat_channels)}}, mirror = nothing) = reduce(
     vcat,
     branches(layer, mirror);
     init = Any[],
@@ -118,17 +120,39 @@ end
 "Metalhead's network of a plan, with a random start or (`pretrain`) its published weights."
 function metalhead(plan::Plan; pretrain = false)
     constructor = getproperty(Metalhead, Symbol(plan.constructor))
-    return constructor(plan.arguments...; pretrain, plan.keywords...)
+    keywords = (name => argument(value) for (name, value) in plan.keywords)
+    return constructor(argument.(plan.arguments)...; pretrain, keywords...)
 end
+
+# A plan has neither symbols nor tuples.
+argument(value) = value
+argument(value::AbstractString) = Symbol(value)
+argument(value::AbstractVector) = Tuple(value)
+
+# Networks whose weights are torchvision's while their layers compute otherwise.
+const WEIGHTS_ALONE = ("ViT",)
 
 """
 Build a plan's network as a `Chain` with one layer a unit. A vector holds them: it compiles faster
-than a tuple. Heads that Metalhead lacks are made of Flux layers.
+than a tuple. What Metalhead lacks or computes otherwise is made of Flux layers.
 """
-build(plan::Plan; pretrain = false) = chain_of(
-    plan,
-    isempty(plan.constructor) ? nothing : metalhead(plan; pretrain),
-)
+function build(plan::Plan; pretrain = false)
+    isempty(plan.constructor) && return chain_of(plan, nothing)
+    plan.constructor in WEIGHTS_ALONE || return chain_of(plan, metalhead(plan; pretrain))
+    chain = chain_of(plan, nothing)
+    pretrain && take_weights!(chain, metalhead(plan; pretrain))
+    return chain
+end
+
+"Copy the arrays of Metalhead's `model`, which come in the order of ours."
+function take_weights!(chain::Chain, model)
+    ours, theirs = Flux.trainables(chain), Flux.trainables(model.layers)
+    fit = length(ours) == length(theirs) &&
+        all(length(a) == length(b) for (a, b) in zip(ours, theirs))
+    fit || throw(DimensionMismatch("Metalhead's weights are not what the plan describes"))
+    foreach(copyto!, ours, theirs)
+    return chain
+end
 
 "The chain of a plan over the layers of Metalhead's `model`, which it shares, or over none."
 function chain_of(plan::Plan, model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -10,8 +11,10 @@ from pyflux_transfer.engines.base import Network, Plan
 from pyflux_transfer.errors import lookup
 from pyflux_transfer.networks.catalog import Architecture
 from pyflux_transfer.networks.tensors import State, check_state
+from pyflux_transfer.networks.units import Unit
 from pyflux_transfer.networks.weights import published
 from pyflux_transfer.networks.weights.names import as_torchvision
+from pyflux_transfer.networks.weights.transformers import transformers
 
 # name → module with `build(plan)`, `readiness()` and `artifact(architecture)`
 ENGINES = {
@@ -30,7 +33,7 @@ def build(engine: str, plan: Plan) -> Network:
 
 
 def pretrained(engine: str, row: Architecture, tag: str = "imagenet") -> State:
-    """Return published weights of an architecture by torchvision's names.
+    """Return published weights of an architecture by torchvision's names, headless ones as such.
 
     A file on this machine is taken first, then the engine's own source of this very tag, then a
     download. Raises InputError for an unknown tag, WeightsError where they cannot be had.
@@ -42,9 +45,13 @@ def pretrained(engine: str, row: Architecture, tag: str = "imagenet") -> State:
         if state is not None:
             return state
     found = files.read(path or published.download(weights, row.name), published=True)
-    state = as_torchvision(found, row.units)
-    check_state(state, row.units)
+    state = transformers(as_torchvision(found, row.units), row.units)
+    check_state(state, _without_head(row.units) if weights.headless else row.units)
     return state
+
+
+def _without_head(units: Sequence[Unit]) -> list[Unit]:
+    return [unit for unit in units if unit.stage != "head"]
 
 
 def choose(engine: str) -> tuple[str, str]:

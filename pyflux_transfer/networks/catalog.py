@@ -11,6 +11,7 @@ from typing import Any
 from pyflux_transfer.errors import lookup
 from pyflux_transfer.networks.families import (
     alexnet,
+    convnext,
     densenet,
     efficientnet,
     inception,
@@ -19,6 +20,7 @@ from pyflux_transfer.networks.families import (
     resnet,
     squeezenet,
     vgg,
+    vit,
 )
 from pyflux_transfer.networks.preprocessing import IMAGENET, Preprocessing
 from pyflux_transfer.networks.units import Unit, stages
@@ -101,6 +103,26 @@ def _densenet(
     return Architecture(name, make, parameters, None, WEIGHTS[name])
 
 
+def _convnext(name: str, depths: tuple[int, ...], width: int, parameters: int) -> Architecture:
+    make = partial(convnext.convnext, depths, tuple(width * 2**i for i in range(4)))
+    return Architecture(name, make, parameters, None, WEIGHTS[name])
+
+
+def _vit(name: str, size: tuple[int, int, int], patch: int, parameters: int, side: int = 224
+         ) -> Architecture:  # fmt: skip
+    sizes = {_BASE: "base", _LARGE: "large"}
+    metalhead = ("ViT", (sizes[size],), {"imsize": [side, side], "patch_size": [patch, patch]})
+    make = partial(vit.vit, patch, *size, side)
+    return Architecture(name, make, parameters, metalhead, WEIGHTS[name])
+
+
+def _dinov2(name: str, size: tuple[int, int, int], parameters: int) -> Architecture:
+    return Architecture(name, partial(vit.dinov2, *size), parameters, None, WEIGHTS[name])
+
+
+# Transformers' width, depth, heads.
+_SMALL, _BASE, _LARGE = (384, 12, 6), (768, 12, 12), (1024, 24, 16)
+
 _18, _34, _50 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 6, 3)
 _101, _152 = (3, 4, 23, 3), (3, 8, 36, 3)
 _A, _B, _D, _E = (1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
@@ -117,7 +139,8 @@ _ROWS = (
             ("ResNeXt", (50,), {"cardinality": 32, "base_width": 4}), groups=32, base=4),
     _resnet("resnext101_32x8d", _101, 88_791_336,
             ("ResNeXt", (101,), {"cardinality": 32, "base_width": 8}), groups=32, base=8),
-    _resnet("resnext101_64x4d", _101, 83_455_272, None, groups=64, base=4),
+    _resnet("resnext101_64x4d", _101, 83_455_272,
+            ("ResNeXt", (101,), {"cardinality": 64, "base_width": 4}), groups=64, base=4),
     _vgg(11, _A, 132_863_336),
     _vgg(13, _B, 133_047_848),
     _vgg(16, _D, 138_357_544),
@@ -152,7 +175,21 @@ _ROWS = (
     _densenet(201, 32, (6, 12, 48, 32), 64, 20_013_928),
     # Without auxiliary classifiers; torchvision's 27,161,264 of inception_v3 count one.
     Architecture("googlenet", inception.googlenet, 6_624_904, None, WEIGHTS["googlenet"]),
-    Architecture("inception_v3", inception.inception_v3, 23_834_568, None, WEIGHTS["inception_v3"]),
+    Architecture("inception_v3", inception.inception_v3, 23_834_568, ("Inceptionv3", (), {}),
+                 WEIGHTS["inception_v3"]),
+    _convnext("convnext_tiny", (3, 3, 9, 3), 96, 28_589_128),
+    _convnext("convnext_small", (3, 3, 27, 3), 96, 50_223_688),
+    _convnext("convnext_base", (3, 3, 27, 3), 128, 88_591_464),
+    _vit("vit_b_16", _BASE, 16, 86_567_656),
+    _vit("vit_b_32", _BASE, 32, 88_224_232),
+    _vit("vit_l_16", _LARGE, 16, 304_326_632),
+    _vit("vit_l_32", _LARGE, 32, 306_535_400),
+    # Its weights for larger images have more positions, so they are networks of their own.
+    _vit("vit_b_16_384", _BASE, 16, 86_859_496, side=384),
+    _vit("vit_l_16_512", _LARGE, 16, 305_174_504, side=512),
+    # The published counts (22,056,192 and 86,579,712) and a linear head.
+    _dinov2("dinov2_vits14", _SMALL, 22_056_192 + 769_000),
+    _dinov2("dinov2_vitb14", _BASE, 86_579_712 + 1_537_000),
 )  # fmt: skip
 
 MODELS: dict[str, Architecture] = {row.name: row for row in _ROWS}

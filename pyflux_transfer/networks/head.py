@@ -9,7 +9,7 @@ from typing import Literal
 from pyflux_transfer.errors import InputError, lookup
 from pyflux_transfer.networks.blocks import avgpool, dense, dropout, flatten
 from pyflux_transfer.networks.numbers import plain
-from pyflux_transfer.networks.units import Unit
+from pyflux_transfer.networks.units import Unit, tensors
 
 ACTIVATIONS = ("relu", "gelu", "tanh")
 
@@ -82,6 +82,8 @@ def with_head(units: Sequence[Unit], head: Head) -> tuple[Unit, ...]:
         return (*body, *_keep_hidden(old, head))
     last = next(unit for unit in reversed(old) if unit.layers)
     root = last.name.split(".")[0]
+    if any(name.startswith(f"{root}.") for name in tensors(body)):  # as ConvNeXt's `classifier.0`
+        root = last.name
     width = _width(body[-1], body)
     new = [] if _gives_vectors(body[-1]) else [avgpool(1), flatten()]
     for index, size in enumerate(head.hidden):

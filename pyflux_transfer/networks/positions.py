@@ -16,8 +16,6 @@ def resampling(side: int, count: int, *, offset: float = 0.0, aligned: bool = Fa
     does. Otherwise the step is side / (count + offset), with DINOv2's offset of 0.1
     (dinov2/models/vision_transformer.py). Places outside the grid count as those at its edge.
     """
-    if count == side:
-        return np.eye(side, dtype=np.float32)
     places = np.arange(count)
     if aligned:
         source = places * ((side - 1) / max(count - 1, 1))

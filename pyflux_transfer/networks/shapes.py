@@ -29,6 +29,8 @@ def trace(units: Iterable[Unit], shape: Shape) -> list[UnitShapes]:
     """
     shapes = []
     for unit in units:
+        if takes(unit, shape):
+            check_sides(unit, shape)
         output = _output(unit, shape)
         if min(output, default=0) < 1:
             raise InputError(
@@ -47,6 +49,17 @@ def takes(unit: Unit, shape: Shape) -> bool:
     axes = len(shape) if unit.kind in ("flatten", "dropout") else axes_of(unit)
     channels = shape[channel_axis(shape)]
     return len(shape) == axes and unit.options.get("in", channels) == channels
+
+
+def check_sides(unit: Unit, shape: Shape) -> None:
+    """Refuse images that a unit cannot divide into patches without a rest."""
+    multiple = int(unit.options.get("multiple", 1))
+    if any(side % multiple for side in shape[2:]):
+        high, wide = (max(side // multiple, 1) * multiple for side in shape[2:])
+        raise InputError(
+            f"Unit '{unit.name}' takes images whose height and width are multiples of {multiple}, "
+            f"got {shape[2]} × {shape[3]}. Take {high} × {wide}."
+        )
 
 
 def axes_of(unit: Unit) -> int:
@@ -133,6 +146,7 @@ _NODES: dict[str, Callable[[Node, Shape], Shape]] = {
     "flat": lambda _, s: (s[0], math.prod(s[1:])),
     "attend": lambda _, s: (*s[:2], s[2] // 3),
     "first": lambda _, s: (s[0], s[2]),
+    "rest": lambda _, s: (s[0], s[2]),
 }
 
 

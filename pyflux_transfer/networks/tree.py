@@ -6,7 +6,7 @@ new operation. Each function here makes one node:
 - `chain`, `add`, `multiply`, `concat` join nodes: one after another, or side by side on the same
   input. A chain of none is the identity.
 - `conv`, `norm`, `layernorm`, `dense`, `scale`, `embed` hold parameters.
-- `act`, `maxpool`, `meanpool`, `mean`, `attend`, `first`, `flat` hold nothing.
+- `act`, `maxpool`, `meanpool`, `mean`, `attend`, `first`, `rest`, `flat` hold nothing.
 
 Images are (N, C, H, W), tokens (N, T, D), vectors (N, D).
 """
@@ -40,15 +40,25 @@ def leaves(node: Node) -> Iterator[Layer]:
 
 
 def block(
-    name: str, stage: str, inputs: int, outputs: int, *nodes: Node, axes: int = 4, ends: int = 4
+    name: str,
+    stage: str,
+    inputs: int,
+    outputs: int,
+    *nodes: Node,
+    axes: int = 4,
+    ends: int = 4,
+    multiple: int = 1,
 ) -> Unit:
     """Return a unit that runs the nodes one after another.
 
     `axes` and `ends` count the axes of what it takes and gives: 4 for images, 3 for tokens, 2 for
     vectors; `inputs` and `outputs` are the channels of images, the width of tokens and vectors.
+    The sides of its images must be divisible by `multiple`.
     """
     body = chain(*nodes)
     options: dict[str, Option] = {"in": inputs, "out": outputs, "axes": axes, "ends": ends}
+    if multiple > 1:
+        options["multiple"] = multiple
     return Unit(name, "block", stage, options, tuple(leaves(body)), body)
 
 
@@ -175,3 +185,8 @@ def attend(heads: int) -> Node:
 def first() -> Node:
     """The first token: (N, T, D) → (N, D)."""
     return Node("first")
+
+
+def rest() -> Node:
+    """The mean of the tokens behind the first: (N, T, D) → (N, D)."""
+    return Node("rest")

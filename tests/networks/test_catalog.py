@@ -55,6 +55,18 @@ COUNTS = {
     "inception_v3": (
         27_161_264 - (768 * 128 + 2 * 128 + 128 * 768 * 25 + 2 * 768 + 769 * 1000), 34_432
     ),
+    "convnext_tiny": (28_589_128, 0),
+    "convnext_small": (50_223_688, 0),
+    "convnext_base": (88_591_464, 0),
+    "vit_b_16": (86_567_656, 0),
+    "vit_b_32": (88_224_232, 0),
+    "vit_l_16": (304_326_632, 0),
+    "vit_l_32": (306_535_400, 0),
+    "vit_b_16_384": (86_859_496, 0),
+    "vit_l_16_512": (305_174_504, 0),
+    # Of the checkpoints without the mask's token, and a linear head on 2 · 384 and 2 · 768.
+    "dinov2_vits14": (22_056_192 + 769_000, 0),
+    "dinov2_vitb14": (86_579_712 + 1_537_000, 0),
 }
 
 
@@ -106,7 +118,10 @@ def test_weights_say_where_they_come_from(name: str) -> None:
         assert re.fullmatch(r"[0-9a-f]{8,64}", weights.sha256)
         assert weights.licence
         assert 50 < weights.accuracy < 100
-        if weights.url:
+        if weights.headless:
+            assert weights.url.startswith("https://dl.fbaipublicfiles.com/dinov2/")
+            assert len(weights.sha256) == 64
+        elif weights.url:
             assert weights.url.startswith("https://download.pytorch.org/models/")
             assert weights.sha256 in weights.url
         else:
@@ -116,7 +131,24 @@ def test_weights_say_where_they_come_from(name: str) -> None:
 def test_the_default_weights_are_the_best_published_ones() -> None:
     for row in MODELS.values():
         assert row.tagged("imagenet") is row.weights[0]
-        assert row.weights[0].accuracy == max(weights.accuracy for weights in row.weights)
+        licence = row.weights[0].licence  # not one that forbids more for the sake of accuracy
+        rivals = [weights for weights in row.weights if weights.licence == licence]
+        assert row.weights[0].accuracy == max(weights.accuracy for weights in rivals)
+
+
+def test_what_is_not_for_commerce_is_never_the_default_where_there_is_a_choice() -> None:
+    bound = {
+        f"{name}:{weights.tag}": row.weights[0] is weights
+        for name, row in MODELS.items()
+        for weights in row.weights
+        if weights.licence == "CC-BY-NC-4.0"
+    }
+    assert bound == {
+        "vit_b_16:imagenet1k_swag_linear_v1": False,
+        "vit_l_16:imagenet1k_swag_linear_v1": False,
+        "vit_b_16_384:imagenet1k_swag_e2e_v1": True,
+        "vit_l_16_512:imagenet1k_swag_e2e_v1": True,
+    }
 
 
 def test_the_second_recipe_is_a_tag_with_its_own_preprocessing() -> None:

@@ -34,6 +34,27 @@ def test_a_plain_head_is_one_dense_on_the_pooled_channels(name: str, leaf: str, 
     assert found[f"{leaf}.bias"] == (5,)
 
 
+@pytest.mark.parametrize(
+    ("name", "leaf", "width"),
+    [("vit_b_16", "heads", 768), ("dinov2_vits14", "linear_head", 768),
+     ("convnext_tiny", "classifier.2", 768)],
+)  # fmt: skip
+def test_a_body_that_gives_vectors_has_no_pooling_behind_it(
+    name: str, leaf: str, width: int
+) -> None:
+    assert layers(name, Head(5)) == [(leaf, "dense")]
+    assert tensors(with_head(MODELS[name].units, Head(5)))[f"{leaf}.weight"] == (5, width)
+
+
+def test_no_layer_of_a_head_is_called_as_one_of_the_body() -> None:
+    """ConvNeXt's `classifier.0` is a LayerNorm that a new head keeps."""
+    for hidden in ((), (8,), (8, 4)):
+        units = with_head(MODELS["convnext_tiny"].units, Head(2, hidden=hidden, dropout=0.5))
+        names = [name for unit in units for name in unit.tensors]
+        assert len(set(names)) == len(names)
+        assert "classifier.0.weight" in names
+
+
 def test_hidden_layers_are_numbered_as_in_a_sequential() -> None:
     head = Head(2, hidden=(256, 64), dropout=0.2, activation="gelu")
     units = with_head(MODELS["resnet50"].units, head)

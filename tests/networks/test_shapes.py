@@ -28,6 +28,9 @@ BODY = {
     "densenet121": (1024, 7, 7),
     "googlenet": (1024, 7, 7),
     "inception_v3": (2048, 5, 5),
+    "convnext_tiny": (768,),
+    "vit_b_16": (768,),
+    "dinov2_vits14": (2 * 384,),
 }
 
 
@@ -72,3 +75,15 @@ def test_pooling_counts_windows_like_pytorch(padding: int, ceil: bool) -> None:
 def test_what_does_not_fit_names_the_unit(shape: tuple[int, ...], unit: str) -> None:
     with pytest.raises(InputError, match=unit):
         trace(MODELS["alexnet"].units, shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "width", "instead"),
+    [("dinov2_vits14", 224, 225, r"multiples of 14, got 224 × 225\. Take 224 × 224\."),
+     ("dinov2_vits14", 13, 42, r"got 13 × 42\. Take 14 × 42\."),
+     ("vit_b_32", 224, 200, r"multiples of 32, got 224 × 200\. Take 224 × 192\.")],
+)  # fmt: skip
+def test_patches_must_fill_the_image(name: str, height: int, width: int, instead: str) -> None:
+    with pytest.raises(InputError, match=instead):
+        trace(MODELS[name].units, (1, 3, height, width))
+    trace(MODELS[name].units, (1, 3, 448, 224))

@@ -3,9 +3,10 @@
 What pays on a CPU, and why, stands at each place. Only evaluation comes here; training runs the
 plain steps of kinds.py, and tests compare the two.
 
-On a CPU an image's numbers depend on the image and the weights alone. Convolutions see to it in
-same.py; dense layers take row by row on one thread; means are sums in an order of our own; all else
-is computed element by element. On a graphics card the libraries choose kernels by the count of
+On a CPU an image's numbers depend on the image and the weights alone. Convolutions, and dense layers
+on tokens, see to it in same.py; on vectors they take row by row on one thread; means are sums in an
+order of our own; attention and LayerNorm go image by image and token by token inside PyTorch; all
+else is computed element by element. On a graphics card the libraries choose kernels by the count of
 images: there an image's numbers differ by up to `CUDA_TOLERANCE` of the largest.
 """
 
@@ -30,7 +31,7 @@ from pyflux_transfer.engines.torch.convolution import (
 )
 from pyflux_transfer.engines.torch.kinds import Block, TrainRunner, forward, same_padding
 from pyflux_transfer.engines.torch.same import keeps_bits, one_by_one
-from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Step
+from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Positions, Step, interpolated
 from pyflux_transfer.engines.torch.threads import alone, spread
 from pyflux_transfer.networks.units import Layer
 
@@ -60,6 +61,7 @@ class FastRunner:
         self.dtype = dtype
         self._ready: dict[str, _Ready] = {}
         self._affines: dict[str, tuple[Tensor, Tensor]] = {}
+        self._places: dict[tuple[str, int, int], Tensor] = {}
         self._preparing = Lock()
 
     def run(self, blocks: Iterable[Block], x: Tensor) -> Tensor:
@@ -72,6 +74,8 @@ class FastRunner:
         # The conversion to bfloat16 comes first: both at a time take twice as long.
         if x.ndim == 4:
             x = channels_last(x.to(self.dtype))
+        elif x.ndim == 3:  # a copy, since within a batch they are not aligned alike
+            x = x.to(self.dtype, copy=True)
         return forward(self, blocks, x).float().contiguous()
 
     def forget(self, blocks: Iterable[Block]) -> None:
@@ -80,6 +84,9 @@ class FastRunner:
             for layer in block.unit.layers:
                 self._ready.pop(layer.name, None)
                 self._affines.pop(layer.name, None)
+            for step in block.steps:
+                self._ready.pop(step.layer.name, None)
+            self._places = {k: v for k, v in self._places.items() if k[0] not in block.unit.tensors}
 
     def step(self, step: Step, x: Tensor, add: Tensor | None = None) -> Tensor:
         """Run the layer, its norm and its scale, add `add`, then the activation."""
@@ -107,6 +114,21 @@ class FastRunner:
         y = torch.addcmul(shift, x, scale)
         # In place it costs a fraction: new memory is what takes the time.
         return y.relu_() if activation == "relu" else ACTIVATIONS[activation](y)
+
+    def layernorm(self, norm: Layer, x: Tensor, eps: float) -> Tensor:
+        """Normalise over the last axis."""
+        weight, bias = (self.tensors[name] for name in norm.tensors)
+        if x.device.type != "cpu":  # where weights of another type are not taken
+            return F.layer_norm(x.float(), x.shape[-1:], weight, bias, eps).to(x.dtype)
+        return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+    def positions(self, node: Positions, high: int, wide: int) -> Tensor:
+        """Return the learnt positions for a grid; interpolated once for each."""
+        case = node.name, high, wide
+        if case not in self._places:
+            learnt = self.tensors[node.name]
+            self._places[case] = alone(partial(interpolated, node, learnt, high, wide))
+        return self._places[case]
 
     def drop(self, x: Tensor, p: float) -> Tensor:  # noqa: ARG002
         """Leave all values: dropout is for training."""
@@ -141,17 +163,15 @@ class FastRunner:
         return alone(rows)
 
     def _tokens(self, step: Step, x: Tensor, add: Tensor | None) -> Tensor:
-        # Image by image, on one thread: the count of rows decides a product's kernel.
+        # As a 1 × 1 convolution of an image one token wide: the same memory, and what makes
+        # convolutions fast and alike holds for them. PyTorch's own product takes up to three times
+        # as long on processors that are not Intel's.
+        if x.device.type == "cpu":
+            y = self.step(step, _as_images(x), add if add is None else _as_images(add))
+            return y.squeeze(3).transpose(1, 2)
         weight, bias = (each.to(x.dtype) for each in self._folded(step))
-        activation = ACTIVATIONS[step.activation]
-        layer = partial(F.linear, weight=weight, bias=bias)
-
-        @torch.inference_mode()
-        def images() -> Tensor:
-            return torch.cat([layer(image[None].contiguous()) for image in x])
-
-        y = alone(images) if x.device.type == "cpu" else layer(x)
-        return activation(y if add is None else y.add_(add))
+        y = F.linear(x, weight, bias)
+        return ACTIVATIONS[step.activation](y if add is None else y.add_(add))
 
     def _bias(self, step: Step) -> Tensor | None:
         return self.tensors[step.bias] if step.bias else None
@@ -200,6 +220,11 @@ class FastRunner:
         return scale, shift - mean * scale
 
 
+def _as_images(x: Tensor) -> Tensor:
+    """Show tokens (N, T, D) as images (N, D, T, 1), channels last."""
+    return x.contiguous().transpose(1, 2)[..., None]
+
+
 def _centred(step: Step, x: Tensor) -> tuple[Sides, Sides]:
     """Return by how much to widen the kernel, and the padding, equal before and behind.
 
@@ -223,7 +248,10 @@ def agrees(fast: FastRunner, blocks: Iterable[Block], tolerance: float = 0.05) -
     the same where two lie within the tolerance. Small images: the check shall not be felt.
     """
     blocks = tuple(blocks)
-    images = _synthetic(count=4, size=64).to(next(iter(fast.tensors.values())).device)
+    multiple = int(blocks[0].unit.options.get("multiple", 1))
+    images = _synthetic(count=4, size=-(-64 // multiple) * multiple).to(
+        next(iter(fast.tensors.values())).device
+    )
     with torch.inference_mode():
         exact = forward(TrainRunner(fast.tensors), blocks, images).softmax(1)
         ours = torch.cat([fast.run(blocks, image[None]) for image in images]).softmax(1)

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Runner, Step
+from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Positions, Runner, Step, interpolated
 from pyflux_transfer.engines.torch.trees import Wired, run_tree, steps, wired
 from pyflux_transfer.errors import EngineError, InputError, TrainingError
-from pyflux_transfer.networks.shapes import axes_of, channel_axis, takes
+from pyflux_transfer.networks.shapes import axes_of, channel_axis, check_sides, takes
 from pyflux_transfer.networks.units import Layer, Option, Unit
 
 Options = Mapping[str, Option]
@@ -189,6 +189,7 @@ def _check_fit(unit: Unit, x: Tensor) -> None:
         width = unit.options.get("in", shape[channel_axis(shape)] if len(shape) > 1 else "D")
         forms = {2: f"(N, {width})", 3: f"(N, T, {width})", 4: f"(N, {width}, H, W)"}
         raise InputError(f"Unit '{unit.name}' takes {forms[axes_of(unit)]}, got {shape}.")
+    check_sides(unit, shape)
 
 
 # --- convolution and its padding ----------------------------------------------------------------
@@ -259,6 +260,15 @@ class TrainRunner:
         mean, var, weight, bias = (self.tensors[f"{name}.{leaf}"] for leaf in leaves)
         y = F.batch_norm(x, mean, var, weight, bias, self.training, momentum=0.1, eps=eps)
         return ACTIVATIONS[activation](y)
+
+    def layernorm(self, norm: Layer, x: Tensor, eps: float) -> Tensor:
+        """Normalise over the last axis."""
+        weight, bias = (self.tensors[name] for name in norm.tensors)
+        return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+    def positions(self, node: Positions, high: int, wide: int) -> Tensor:
+        """Return the learnt positions for a grid."""
+        return interpolated(node, self.tensors[node.name], high, wide)
 
     def drop(self, x: Tensor, p: float) -> Tensor:
         """Drop a share `p` of the values and scale the others up."""

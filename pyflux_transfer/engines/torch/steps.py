@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from pyflux_transfer.networks.positions import resampling
 from pyflux_transfer.networks.units import Layer
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -48,6 +50,32 @@ class Step:
         return f"{self.layer.name}{self.layer.joint}bias" if self.layer.bias else None
 
 
+@dataclass(frozen=True)
+class Positions:
+    """Learnt positions, the token's and those of a square grid, and how they serve another one."""
+
+    name: str
+    side: int
+    offset: float
+    aligned: bool
+
+
+def interpolated(positions: Positions, learnt: Tensor, high: int, wide: int) -> Tensor:
+    """Return the grid's part of `learnt` (1, 1 + side², D) for another grid: (1, high · wide, D)."""
+    side, places = positions.side, learnt[:, 1:]
+    if (high, wide) == (side, side):
+        return places
+    how = positions.offset, positions.aligned
+    rows, columns = (_resampling(side, n, *how).to(learnt.device) for n in (high, wide))
+    grid = places.reshape(side, side, -1)
+    return torch.einsum("hr,wc,rcd->hwd", rows, columns, grid).reshape(1, high * wide, -1)
+
+
+@cache
+def _resampling(side: int, count: int, offset: float, aligned: bool) -> Tensor:
+    return torch.from_numpy(resampling(side, count, offset=offset, aligned=aligned))
+
+
 class Runner(Protocol):
     """Executes the steps of a unit."""
 
@@ -61,6 +89,12 @@ class Runner(Protocol):
 
     def norm(self, norm: Layer, x: Tensor, eps: float, activation: str = "none") -> Tensor:
         """Run a BatchNorm that no convolution stands before, then the activation."""
+
+    def layernorm(self, norm: Layer, x: Tensor, eps: float) -> Tensor:
+        """Run a LayerNorm over the last axis."""
+
+    def positions(self, node: Positions, high: int, wide: int) -> Tensor:
+        """Return the learnt positions of a grid: (1, high · wide, D)."""
 
     def drop(self, x: Tensor, p: float) -> Tensor:
         """Drop a share `p` of the values, in training."""

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, reduce
+from functools import reduce
 from operator import add, mul
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Runner, Step
-from pyflux_transfer.networks.positions import resampling
+from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Positions, Runner, Step
 from pyflux_transfer.networks.tree import Node
 from pyflux_transfer.networks.units import Layer, Option
 
@@ -158,12 +157,11 @@ def _norm(run: Runner, node: Wired, x: Tensor) -> Tensor:
 
 def _layernorm(run: Runner, node: Wired, x: Tensor) -> Tensor:
     assert node.layer is not None
-    weight, bias = (run.tensors[name] for name in node.layer.tensors)
     eps = float(node.options["eps"])
-    images = x.ndim == 4
-    y = x.permute(0, 2, 3, 1) if images else x
-    y = F.layer_norm(y.float(), y.shape[-1:], weight, bias, eps).to(x.dtype)
-    return y.permute(0, 3, 1, 2) if images else y
+    if x.ndim != 4:
+        return run.layernorm(node.layer, x, eps)
+    # Of images that lie channels last neither change of axes copies.
+    return run.layernorm(node.layer, x.permute(0, 2, 3, 1), eps).permute(0, 3, 1, 2)
 
 
 def _scale(run: Runner, node: Wired, x: Tensor) -> Tensor:
@@ -173,22 +171,12 @@ def _scale(run: Runner, node: Wired, x: Tensor) -> Tensor:
 
 
 def _embed(run: Runner, node: Wired, x: Tensor) -> Tensor:
-    token, learnt = (run.tensors[inner.layer.name] for inner in node.nodes if inner.layer)
-    place = learnt[:, 1:]
-    side, (high, wide) = int(node.options["side"]), x.shape[2:]
-    if (high, wide) != (side, side):
-        how = float(node.options["offset"]), bool(node.options["aligned"])
-        rows, columns = (_resampling(side, n, *how).to(x.device) for n in (high, wide))
-        grid = place.reshape(side, side, -1)
-        place = torch.einsum("hr,wc,rcd->hwd", rows, columns, grid).reshape(1, high * wide, -1)
-    y = x.flatten(2).transpose(1, 2).float() + place
-    ahead = (token + learnt[:, :1]).expand(len(x), -1, -1)
-    return torch.cat((ahead, y), 1).to(x.dtype)
-
-
-@cache
-def _resampling(side: int, count: int, offset: float, aligned: bool) -> Tensor:
-    return torch.from_numpy(resampling(side, count, offset=offset, aligned=aligned))
+    token, learnt = (inner.layer.name for inner in node.nodes if inner.layer)
+    o = node.options
+    grid = Positions(learnt, int(o["side"]), float(o["offset"]), bool(o["aligned"]))
+    y = x.flatten(2).transpose(1, 2).float() + run.positions(grid, x.shape[2], x.shape[3])
+    ahead = run.tensors[token] + run.tensors[learnt][:, :1]
+    return torch.cat((ahead.expand(len(x), -1, -1), y), 1).to(x.dtype)
 
 
 def _attend(_: Runner, node: Wired, x: Tensor) -> Tensor:
@@ -198,6 +186,10 @@ def _attend(_: Runner, node: Wired, x: Tensor) -> Tensor:
     queries, keys, values = parts.unbind()
     mixed = F.scaled_dot_product_attention(queries, keys, values)
     return mixed.transpose(1, 2).reshape(count, places, -1)
+
+
+def _rest(run: Runner, _: Wired, x: Tensor) -> Tensor:
+    return run.mean(x[:, 1:].transpose(1, 2)[..., None]).to(x.dtype).flatten(1)
 
 
 def _maxpool(_: Runner, node: Wired, x: Tensor) -> Tensor:
@@ -228,4 +220,5 @@ _RUNS: dict[str, Callable[[Runner, Wired, Tensor], Tensor]] = {
     "mean": lambda run, _, x: run.mean(x).to(x.dtype),
     "flat": lambda _, __, x: x.flatten(1),
     "first": lambda _, __, x: x[:, 0],
+    "rest": _rest,
 }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pyflux_transfer.networks.tree import Node, act, chain, mean, multiply
-from pyflux_transfer.networks.tree import IDENTITY
+from pyflux_transfer.networks.tree import IDENTITY, Node, act, chain, mean, multiply
 from pyflux_transfer.networks.tree import conv as convolve
 from pyflux_transfer.networks.tree import norm as normalise
 

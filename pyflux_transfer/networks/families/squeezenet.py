@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pyflux_transfer.networks.blocks import avgpool, conv, dropout, fire, flatten, maxpool
 from pyflux_transfer.networks.units import Unit
 
-
 # (squeeze, expand) of the fire units of each block; a block ends in a pooling, but for the last.
 V1_0 = (
     ((16, 64), (16, 64), (32, 128)),

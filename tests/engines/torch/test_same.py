@@ -24,6 +24,8 @@ NETWORKS = {
     "efficientnet_lite0": 48,
     "squeezenet1_1": 40,
     "vgg11_bn": 40,
+    "convnext_tiny": 40,
+    "dinov2_vits14": 42,
 }
 
 
