@@ -19,8 +19,8 @@ class Head:
     """What replaces the 1000-class classifier.
 
     pool → flatten → [Dense → activation → Dropout]* → Dense(classes). `keep="hidden"` keeps the
-    pretrained hidden Dense layers (VGG, AlexNet, MobileNetV3) and replaces the last; `keep="classifier"` keeps
-    the whole classifier and adds one Dense behind it.
+    pretrained hidden Dense layers (VGG, AlexNet, MobileNetV3) and replaces the last;
+    `keep="classifier"` keeps the whole classifier and adds one Dense behind it.
     """
 
     classes: int

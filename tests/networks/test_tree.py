@@ -57,9 +57,13 @@ def test_a_block_tells_its_layers_and_its_ends() -> None:
 
 
 def test_tensors_without_a_leaf_and_with_a_joint_of_their_own() -> None:
-    assert [list(layer.tensors) for layer in leaves(chain(
-        scale("gamma", 8, 1, 1), embed("token", "position", 2, 8), dense("in_proj", 8, 24, joint="_")
-    ))] == [["gamma"], ["token"], ["position"], ["in_proj_weight", "in_proj_bias"]]  # fmt: skip
+    tree = chain(
+        scale("gamma", 8, 1, 1),
+        embed("token", "position", 2, 8),
+        dense("in_proj", 8, 24, joint="_"),
+    )
+    named = [list(layer.tensors) for layer in leaves(tree)]
+    assert named == [["gamma"], ["token"], ["position"], ["in_proj_weight", "in_proj_bias"]]
 
 
 @pytest.mark.parametrize(

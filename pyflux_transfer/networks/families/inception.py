@@ -42,7 +42,10 @@ _GOOGLENET = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
-_POOLED = {"3b": ("maxpool3", 3), "4e": ("maxpool4", 2)}  # block → the pooling behind it, its window
+_POOLED = {
+    "3b": ("maxpool3", 3),
+    "4e": ("maxpool4", 2),
+}  # block → the pooling behind it, its window
 
 
 def googlenet() -> tuple[Unit, ...]:

@@ -23,6 +23,7 @@ from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.tensors import Array
 from tests.engines import fake
 from tests.engines.conformance import Build, Conformance, rates
+from tests.engines.small import SMALL
 
 # Small networks gain nothing from threads, and where other work runs beside they wait for it.
 torch.set_num_threads(1)
@@ -72,6 +73,40 @@ class TestHalf(TorchConformance):
             seed=3,
             precision="bf16",
         )
+
+
+class Small(TorchConformance):
+    """A family in small, under the name that a subclass gives."""
+
+    family: str
+
+    @pytest.fixture(autouse=True)
+    def _sized(self) -> None:
+        self.side = SMALL[self.family].preprocessing.crop
+
+    @pytest.fixture
+    def plan(self) -> Plan:
+        return Plan(SMALL[self.family], Head(3, hidden=(10,), dropout=0.25), seed=3)
+
+
+class TestEfficientNet(Small):
+    family = "efficientnet"
+
+
+class TestMobileNetV3(Small):
+    family = "mobilenet_v3"
+
+
+class TestDenseNet(Small):
+    family = "densenet"
+
+
+class TestGoogLeNet(Small):
+    family = "googlenet"
+
+
+class TestInceptionV3(Small):
+    family = "inception_v3"
 
 
 # --- PyTorch's own training loop ----------------------------------------------------------------

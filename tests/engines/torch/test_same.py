@@ -16,17 +16,17 @@ from pyflux_transfer.engines.torch.same import keeps_bits
 from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.tensors import Array
+from tests.engines.small import SMALL
 
 # One network for each kind of unit, at a size where all of them have something to do.
 NETWORKS = {
-    "resnet18": 40,
-    "resnext50_32x4d": 40,
-    "efficientnet_lite0": 48,
-    "squeezenet1_1": 40,
-    "vgg11_bn": 40,
-    "convnext_tiny": 40,
-    "dinov2_vits14": 42,
-}
+    **{name: (MODELS[name], 40) for name in ("resnet18", "resnext50_32x4d", "squeezenet1_1",
+                                             "vgg11_bn")},
+    "efficientnet_lite0": (MODELS["efficientnet_lite0"], 48),
+    "convnext_tiny": (MODELS["convnext_tiny"], 40),
+    "dinov2_vits14": (MODELS["dinov2_vits14"], 42),
+    **{name: (row, row.preprocessing.crop) for name, row in SMALL.items()},
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +46,8 @@ def answers(network: Network, images: Array) -> tuple[Array, Array]:
 def test_an_image_alone_equals_the_image_among_others(name: str, precision: Precision) -> None:
     if precision == "bf16" and not has_bf16(torch.device("cpu")):
         pytest.skip("this processor has no bfloat16")
-    plan = Plan(MODELS[name], Head(5, hidden=(16,)), 0, precision)
-    side = NETWORKS[name]
+    row, side = NETWORKS[name]
+    plan = Plan(row, Head(5, hidden=(16,)), 0, precision)
     images = np.random.default_rng(1).standard_normal((11, 3, side, side), dtype=np.float32)
     found: list[tuple[Array, Array]] = []
     for count in (1, 2, 4):
