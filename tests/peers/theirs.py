@@ -74,7 +74,7 @@ def sides(name: str) -> tuple[int, int]:
     """Sizes of the images a row is compared at."""
     if name.startswith("vit_"):
         own = name.split("_")[3:]
-        return (int(own[0]), 224) if own else _VIT
+        return (int(own[0]), 160) if own else _VIT
     return _DINO if name.startswith("dinov2_") else _SIDES.get(name, (96, 129))
 
 
@@ -117,6 +117,8 @@ def _torchvision(name: str, side: int) -> nn.Module:
 
 def _timm(name: str, side: int, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
     more = {"img_size": side} if name.startswith(("vit_", "dinov2_")) else {}
+    if not name.startswith("dinov2_"):
+        more["num_classes"] = 1000  # some of timm's weights come without a head
     ours = _tensors({n: tuple(v.shape) for n, v in published(name).items()} or shapes)
     if name.startswith("vit_"):
         ours = _interpolated(name, side, ours)
@@ -189,11 +191,12 @@ def main() -> None:
     """Answer line by line until stdin ends."""
     torch.set_num_threads(2)
     for line in sys.stdin:
+        asked = json.loads(line)
         try:
-            answer = _answered(json.loads(line))
+            answer = _answered(asked)
         except Exception:  # the next row may fare better
             answer = {"error": traceback.format_exc()}
-        print(json.dumps(answer), flush=True)
+        print(json.dumps({"name": asked["name"], **answer}), flush=True)
 
 
 def _answered(asked: dict[str, Any]) -> dict[str, Any]:

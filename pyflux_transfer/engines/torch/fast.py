@@ -3,10 +3,10 @@
 What pays on a CPU, and why, stands at each place. Only evaluation comes here; training runs the
 plain steps of kinds.py, and tests compare the two.
 
-On a CPU an image's numbers depend on the image and the weights alone. Convolutions, and dense layers
-on tokens, see to it in same.py; on vectors they take row by row on one thread; means are sums in an
-order of our own; attention and LayerNorm go image by image and token by token inside PyTorch; all
-else is computed element by element. On a graphics card the libraries choose kernels by the count of
+On a CPU an image's numbers depend on the image and the weights alone. Convolutions, dense layers on
+tokens and attention see to it as same.py says; dense layers on vectors take row by row on one
+thread; means are sums in an order of our own; LayerNorm is computed token by token, all else
+element by element. On a graphics card the libraries choose kernels by the count of
 images: there an image's numbers differ by up to `CUDA_TOLERANCE` of the largest.
 """
 
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from pyflux_transfer.engines.torch.attention import attention, steady_attention
 from pyflux_transfer.engines.torch.convolution import (
     Convolution,
     Geometry,
@@ -129,6 +130,10 @@ class FastRunner:
             learnt = self.tensors[node.name]
             self._places[case] = alone(partial(interpolated, node, learnt, high, wide))
         return self._places[case]
+
+    def attend(self, x: Tensor, heads: int) -> Tensor:
+        """Let queries, keys and values (N, T, 3·D) give (N, T, D)."""
+        return (steady_attention if x.device.type == "cpu" else attention)(x, heads)
 
     def drop(self, x: Tensor, p: float) -> Tensor:  # noqa: ARG002
         """Leave all values: dropout is for training."""

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from pyflux_transfer.engines.torch.attention import attention
 from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Positions, Runner, Step, interpolated
 from pyflux_transfer.engines.torch.trees import Wired, run_tree, steps, wired
 from pyflux_transfer.errors import EngineError, InputError, TrainingError
@@ -269,6 +270,10 @@ class TrainRunner:
     def positions(self, node: Positions, high: int, wide: int) -> Tensor:
         """Return the learnt positions for a grid."""
         return interpolated(node, self.tensors[node.name], high, wide)
+
+    def attend(self, x: Tensor, heads: int) -> Tensor:
+        """Let queries, keys and values (N, T, 3·D) give (N, T, D)."""
+        return attention(x, heads)
 
     def drop(self, x: Tensor, p: float) -> Tensor:
         """Drop a share `p` of the values and scale the others up."""

@@ -32,10 +32,10 @@ def keeps_bits(geometry: Geometry) -> bool:
     Depends on the geometry alone, so the weights are noise, too: real ones may hide a difference.
     Called by a thread that has `geometry.threads`.
     """
-    image, add = _noise(geometry.alone.x, 0), None
+    image, add = noise(geometry.alone.x, 0), None
     expected = alone(partial(_convolved, geometry.alone, image, add))
     if geometry.adds:
-        add = _noise(tuple(expected.shape), 1)
+        add = noise(tuple(expected.shape), 1)
         expected = alone(partial(_convolved, geometry.alone, image, add))
     found = _convolved(geometry, image, add)
     return torch.equal(found, expected.expand_as(found))
@@ -59,14 +59,14 @@ def _convolved(geometry: Geometry, image: Tensor, add: Tensor | None) -> Tensor:
     """Convolve as many copies of the image as the geometry has, with weights of noise."""
     count, dtype = geometry.x[0], geometry.dtype
     fan_in = geometry.weight[1] * geometry.weight[2] * geometry.weight[3]
-    weight = _noise(geometry.weight, 2) / fan_in**0.5
-    convolve = convolution(geometry, packed(geometry, weight)[1], _noise(geometry.weight[:1], 3))
+    weight = noise(geometry.weight, 2) / fan_in**0.5
+    convolve = convolution(geometry, packed(geometry, weight)[1], noise(geometry.weight[:1], 3))
     images = channels_last(image.to(dtype).expand(count, -1, -1, -1))
     adds = add if add is None else channels_last(add.to(dtype).expand(count, -1, -1, -1))
     return convolve(images, adds)
 
 
-def _noise(shape: Shape, seed: int) -> Tensor:
+def noise(shape: Shape, seed: int) -> Tensor:
     """Return values of a normal distribution; a long stretch of them repeats."""
     count = torch.Size(shape).numel()
     return _stretch(seed).repeat(-(-count // len(_stretch(seed))))[:count].reshape(shape)

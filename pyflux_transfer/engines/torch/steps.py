@@ -61,7 +61,7 @@ class Positions:
 
 
 def interpolated(positions: Positions, learnt: Tensor, high: int, wide: int) -> Tensor:
-    """Return the grid's part of `learnt` (1, 1 + side², D) for another grid: (1, high · wide, D)."""
+    """Return the grid's part of `learnt` (1, 1 + side², D) for a grid: (1, high · wide, D)."""
     side, places = positions.side, learnt[:, 1:]
     if (high, wide) == (side, side):
         return places
@@ -95,6 +95,9 @@ class Runner(Protocol):
 
     def positions(self, node: Positions, high: int, wide: int) -> Tensor:
         """Return the learnt positions of a grid: (1, high · wide, D)."""
+
+    def attend(self, x: Tensor, heads: int) -> Tensor:
+        """Let queries, keys and values (N, T, 3·D) give (N, T, D)."""
 
     def drop(self, x: Tensor, p: float) -> Tensor:
         """Drop a share `p` of the values, in training."""

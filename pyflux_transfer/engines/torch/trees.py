@@ -179,15 +179,6 @@ def _embed(run: Runner, node: Wired, x: Tensor) -> Tensor:
     return torch.cat((ahead.expand(len(x), -1, -1), y), 1).to(x.dtype)
 
 
-def _attend(_: Runner, node: Wired, x: Tensor) -> Tensor:
-    count, places, width = x.shape
-    heads = int(node.options["heads"])
-    parts = x.reshape(count, places, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4)
-    queries, keys, values = parts.unbind()
-    mixed = F.scaled_dot_product_attention(queries, keys, values)
-    return mixed.transpose(1, 2).reshape(count, places, -1)
-
-
 def _rest(run: Runner, _: Wired, x: Tensor) -> Tensor:
     return run.mean(x[:, 1:].transpose(1, 2)[..., None]).to(x.dtype).flatten(1)
 
@@ -213,7 +204,7 @@ _RUNS: dict[str, Callable[[Runner, Wired, Tensor], Tensor]] = {
     "layernorm": _layernorm,
     "scale": _scale,
     "embed": _embed,
-    "attend": _attend,
+    "attend": lambda run, node, x: run.attend(x, int(node.options["heads"])),
     "act": lambda _, node, x: ACTIVATIONS[str(node.options["function"])](x),
     "maxpool": _maxpool,
     "meanpool": _meanpool,
