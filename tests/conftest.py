@@ -17,6 +17,7 @@ import pytest
 from pyflux_transfer.engines import ENGINES
 from pyflux_transfer.installation import environment
 from pyflux_transfer.networks.catalog import MODELS
+from pyflux_transfer.storage import cache_folder
 
 _missing: str | None = environment.readiness()
 _STATUS = pytest.StashKey[int]()
@@ -29,6 +30,8 @@ def _only_flux(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     # Julia would let what is released lie until the machine is nearly full.
     os.environ.setdefault("PYTHON_JULIACALL_HEAP_SIZE_HINT", "6G")
+    # Each test has a cache folder of its own, but what is compiled stays for all.
+    os.environ.setdefault("PYFLUX_DEPOTS", str(cache_folder() / "julia"))
     if _only_flux(config) and _missing and os.environ.get("PYFLUX_REQUIRE_JULIA") == "1":
         pytest.exit(f"flux tests need a Julia: {_missing}", returncode=1)
 

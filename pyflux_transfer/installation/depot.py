@@ -21,9 +21,12 @@ _NOTE = "installation.txt"  # in a depot: the folder of the package it was made 
 
 
 def own(package: Path) -> Path:
-    """Return the depot of the installation whose Julia package lies in this folder."""
+    """Return the depot of the installation whose Julia package lies in this folder.
+
+    All lie in the user's cache folder; the environment variable PYFLUX_DEPOTS names another.
+    """
     key = hashlib.sha256(f"{package}\n{__version__}".encode()).hexdigest()[:16]
-    return cache_folder() / "julia" / key
+    return Path(os.environ.get("PYFLUX_DEPOTS") or cache_folder() / "julia") / key
 
 
 def path(package: Path, rest: str) -> str:

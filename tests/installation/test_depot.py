@@ -13,8 +13,8 @@ from pyflux_transfer.installation.depot import own, path
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PYFLUX_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "julia"
+    monkeypatch.setenv("PYFLUX_DEPOTS", str(tmp_path / "depots"))
+    return tmp_path / "depots"
 
 
 def package(folder: Path) -> Path:
@@ -33,6 +33,14 @@ def test_it_comes_before_the_users(tmp_path: Path, cache: Path) -> None:
     # What a process made of the variable, its children take as it is.
     assert path(one, path(one, "/a")) == path(one, "/a")
     assert path(one, path(one, "")) == path(one, "")
+
+
+def test_it_lies_in_the_users_cache_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYFLUX_DEPOTS")
+    monkeypatch.setenv("PYFLUX_CACHE", str(tmp_path))
+    assert own(tmp_path).parent == tmp_path / "julia"
 
 
 def test_each_place_and_version_has_its_own(
@@ -65,5 +73,5 @@ def test_a_cache_that_cannot_be_written_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("PYFLUX_CACHE", str(tmp_path / "file"))
+    monkeypatch.setenv("PYFLUX_DEPOTS", str(tmp_path / "file"))
     assert path(tmp_path, "/a") == "/a"

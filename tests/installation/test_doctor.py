@@ -17,7 +17,7 @@ from pyflux_transfer.installation.environment import Julia, register
 @pytest.fixture(autouse=True)
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYFLUX_CONFIG", str(tmp_path / "config.json"))
-    monkeypatch.setenv("PYFLUX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYFLUX_DEPOTS", str(tmp_path / "depots"))
 
 
 def julia(folder: Path, answer: str) -> Julia:

@@ -20,7 +20,7 @@ from pyflux_transfer.installation.environment import Julia, register, registered
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "settings" / "config.json"
     monkeypatch.setenv("PYFLUX_CONFIG", str(file))
-    monkeypatch.setenv("PYFLUX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYFLUX_DEPOTS", str(tmp_path / "depots"))
     return file
 
 

@@ -18,7 +18,7 @@ from pyflux_transfer.installation.setup import better_kernels, setup
 def quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is registered outside the test, juliacall is version 1.2.3, data has a folder."""
     monkeypatch.setenv("PYFLUX_CONFIG", str(tmp_path / "config.json"))
-    monkeypatch.setenv("PYFLUX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYFLUX_DEPOTS", str(tmp_path / "depots"))
     monkeypatch.setattr(metadata, "version", lambda _: "1.2.3")
     monkeypatch.setattr(module, "user_data_path", lambda *_, **__: tmp_path / "data")
 

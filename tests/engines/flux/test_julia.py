@@ -215,7 +215,7 @@ def test_the_julia_package_is_found_in_an_installed_wheel(tmp_path: Path) -> Non
         "print(environment.julia_package())\n"
         "print(call('folder'))\n",
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYFLUX_CACHE": str(tmp_path / "cache")},
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYFLUX_DEPOTS": str(tmp_path / "depots")},
     )
     assert done.returncode == 0, done.stderr
     assert "Compiling the Julia package, once" in done.stderr
