@@ -66,19 +66,14 @@ struct WindowMean
     padding::Int
 end
 
-(p::WindowMean)(x) = NNlib.meanpool(
-    x,
-    (p.kernel, p.kernel);
-    stride = p.stride,
-    pad = p.padding,
-)
+(p::WindowMean)(x) = NNlib.meanpool(x, (p.kernel, p.kernel); stride = p.stride, pad = p.padding)
 
 """
 Images as tokens: a learnt one first, then the places row by row, each with its learnt position.
 Positions of a grid of `side` × `side` are interpolated for others.
 """
 struct Embed{A}
-    token::Learnt{A} # (D, 1, 1)
+    token::Learnt{A}    # (D, 1, 1)
     position::Learnt{A} # (D, 1 + side², 1)
     side::Int
     offset::Float64
@@ -117,8 +112,9 @@ function resampling(side, count, offset, aligned)
             (place + 0.5) * (side / (count + offset)) - 0.5
         below = floor(Int, source)
         for tap in -1:2
-            matrix[place + 1, clamp(below + tap, 0, side - 1) + 1] +=
-                cubic(abs(source - below - tap))
+            matrix[place + 1, clamp(below + tap, 0, side - 1) + 1] += cubic(abs(
+                source - below - tap,
+            ))
         end
     end
     return Matrix{Float32}(matrix)

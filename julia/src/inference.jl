@@ -114,8 +114,7 @@ function check_input(units, index, x)
     axes == 4 || told || return nothing
     wanted = told ? unit.options["in"] : channels_before(units, index)
     got = size(x, channel_axis(x))
-    got == wanted ||
-        throw(DimensionMismatch("unit $(unit.name) takes $wanted channels, got $got"))
+    got == wanted || throw(DimensionMismatch("unit $(unit.name) takes $wanted channels, got $got"))
     return nothing
 end
 
@@ -142,7 +141,10 @@ function run_rewritten(pool::Pool, units, x::AbstractArray{Float32})
     count = size(images, ndims(images))
     each = min(CHUNK, cld(count, Threads.nthreads()))
     chunks = [first:min(first + each - 1, count) for first in 1:each:count]
-    y = Array{Float32}(undef, array_size(out_size(units, place_size(images)), last(units).axes, count))
+    y = Array{Float32}(
+        undef,
+        array_size(out_size(units, place_size(images)), last(units).axes, count),
+    )
     workers = min(Threads.nthreads(), length(chunks))
     # Threads that each call the matrix product must not each start threads of their own.
     with_blas_threads(workers == 1 ? Threads.nthreads() : 1) do

@@ -85,7 +85,12 @@ end
 # Slots that a unit's operations may use.
 const SLOT_COUNT = 8
 
-Workspace() = Workspace(0, [Float32[] for _ in 1:SLOT_COUNT], fill((0, 0, 0), SLOT_COUNT), Float32[])
+Workspace() = Workspace(
+    0,
+    [Float32[] for _ in 1:SLOT_COUNT],
+    fill((0, 0, 0), SLOT_COUNT),
+    Float32[],
+)
 
 # A plain Array over the buffer is the fastest form. It holds no reference to the buffer: whoever runs
 # operations keeps the workspace alive (`GC.@preserve`).
@@ -131,9 +136,7 @@ function out_length(op, n, axis)
     op.same && return cld(n, op.stride)
     return fld(n + 2 * op.padding[axis] - op.kernel[axis], op.stride) + 1
 end
-before(op, n, axis) = op.same ?
-    same_padding(n, op.kernel[axis], op.stride) ÷ 2 :
-    op.padding[axis]
+before(op, n, axis) = op.same ? same_padding(n, op.kernel[axis], op.stride) ÷ 2 : op.padding[axis]
 
 out_size(op::Convolve, (w, h, _)) = (out_length(op, w, 1), out_length(op, h, 2), op.width)
 out_size(op::Depthwise, (w, h, c)) = (out_length(op, w, 1), out_length(op, h, 2), c)

@@ -30,11 +30,10 @@ leaves(layer::Parallel, mirror = nothing) = reduce(
 )
 
 # Those of a tree, or side by side, keep their order.
-leaves(layer::Parallel{<:Union{Ordered, typeof(Metalhead.cat_channels)}}, mirror = nothing) = reduce(
-    vcat,
-    branches(layer, mirror);
-    init = Any[],
-)
+leaves(
+    layer::Parallel{<:Union{Ordered, typeof(Metalhead.cat_channels)}},
+    mirror = nothing,
+) = reduce(vcat, branches(layer, mirror); init = Any[])
 leaves(layer::Pointwise, mirror = nothing) = leaves(layer.dense, below(mirror, :dense))
 leaves(layer::Embed, mirror = nothing) = Any[
     (layer.token, below(mirror, :token)),

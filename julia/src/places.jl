@@ -112,8 +112,11 @@ function normalise_rows!(op, y, x, skipped, count, mean, spread)
     for channel in axes(x, 2)
         weight, bias = op.weight[channel], op.bias[channel]
         @inbounds @simd ivdep for i in 1:count
-            y[skipped + i, channel] =
-                muladd((x[skipped + i, channel] - mean[i]) * spread[i], weight, bias)
+            y[skipped + i, channel] = muladd(
+                (x[skipped + i, channel] - mean[i]) * spread[i],
+                weight,
+                bias,
+            )
         end
     end
     return nothing
@@ -235,7 +238,8 @@ function run!(op::Tokens, ws::Workspace)
         start = (image - 1) * (w * h + 1) + 1
         y[start, channel] = op.embed.token.value[channel] + position[channel]
         @inbounds @simd ivdep for place in 1:(w * h)
-            y[start + place, channel] = x[(image - 1) * w * h + place, channel] + grid[place, channel]
+            y[start + place, channel] = x[(image - 1) * w * h + place, channel] +
+                grid[place, channel]
         end
     end
     return nothing
@@ -327,26 +331,22 @@ const EXPONENTIAL = (
 end
 
 const ERF_ABOVE = (
-    -1.60960333262415f-02,
-    -2.95459980854025f-03,
-    -7.34990630326855f-04,
-    -5.69250639462346f-05,
-    -2.10102402082508f-06,
-    2.77068142495902f-08,
+    -1.60960333262415f-2,
+    -2.95459980854025f-3,
+    -7.34990630326855f-4,
+    -5.69250639462346f-5,
+    -2.10102402082508f-6,
+    2.77068142495902f-8,
     -2.72614225801306f-10,
 )
 const ERF_BELOW = (
-    -1.42647390514189f-02,
-    -7.37332916720468f-03,
-    -1.68282697438203f-03,
-    -2.13374055278905f-04,
-    -1.45660718464996f-05,
+    -1.42647390514189f-2,
+    -7.37332916720468f-3,
+    -1.68282697438203f-3,
+    -2.13374055278905f-4,
+    -1.45660718464996f-5,
 )
 
-const FAST = Dict{Any, Any}(
-    swish => fast_silu,
-    sigmoid => fast_sigmoid,
-    gelu => fast_gelu,
-)
+const FAST = Dict{Any, Any}(swish => fast_silu, sigmoid => fast_sigmoid, gelu => fast_gelu)
 
 in_vectors(activation) = get(FAST, activation, activation)

@@ -76,7 +76,7 @@ parse_node(row) = Node(
     Symbol(row["op"]),
     get(() -> Dict{String, Any}(), row, "options"),
     haskey(row, "layer") ? parse_layer(row["layer"]) : nothing,
-    Node[parse_node(each) for each in get(() -> [], row, "nodes")],
+    Node[parse_node(each) for each in get(() -> [], row, "nodes")]
 )
 
 "The layers of a tree in order of computation, branch after branch."

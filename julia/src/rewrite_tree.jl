@@ -62,7 +62,8 @@ Emit a tree over slot `x`; the slot of the result. An `owned` slot may be change
 returned; another stays as it is.
 """
 function emit!(e::Emitter, bound::Bound, x, owned, goal = nothing)
-    return op(bound) === :chain ? emit_chain!(e, bound.nodes, x, owned, goal) :
+    return op(bound) === :chain ?
+        emit_chain!(e, bound.nodes, x, owned, goal) :
         emit_group!(e, Group([bound]), x, owned, goal)
 end
 
@@ -86,8 +87,10 @@ struct Group
 end
 
 function Group(nodes::Vector{Bound})
-    held(wanted) = (i = findfirst(node -> op(node) === wanted, nodes[2:end]);
-        i === nothing ? nothing : nodes[i + 1])
+    held(wanted) = (
+        i = findfirst(node -> op(node) === wanted, nodes[2:end]);
+        i === nothing ? nothing : nodes[i + 1]
+    )
     act = held(:act)
     f = act === nothing ? identity : in_vectors(activation_of(act.node))
     return Group(first(nodes), held(:norm), held(:scale), f)
@@ -184,8 +187,21 @@ function emit_product!(e, group, x, owned, goal; add = false)
         goal = Goal(slot!(e, out; single = x in e.single && stays(kernel, stride, pad)), 1:out, out)
     end
     f, to = group.activation, goal.slot
-    plain = Convolve(weight, bias, kernel, stride, false, pad, groups, f, x, to, goal.columns,
-        goal.width, add)
+    plain = Convolve(
+        weight,
+        bias,
+        kernel,
+        stride,
+        false,
+        pad,
+        groups,
+        f,
+        x,
+        to,
+        goal.columns,
+        goal.width,
+        add,
+    )
     tiled = kernel == (3, 3) && stride == 1 && pad == (1, 1) && groups == 1
     push!(e.operations, tiled && size(weight, 1) >= 9NARROW ? Winograd(plain) : plain)
     owned && x != to && release!(e, x)
@@ -258,9 +274,7 @@ end
 emit_mean!(e, group, x, owned, goal) = emit_new!(e, Mean, x, owned, goal; single = true)
 
 # The channels of one place are the vector already.
-emit_flat!(e, group, x, owned, goal) = x in e.single ?
-    placed!(e, x, owned, goal) :
-    throw(Unknown())
+emit_flat!(e, group, x, owned, goal) = x in e.single ? placed!(e, x, owned, goal) : throw(Unknown())
 
 function emit_pick!(e, group, x, owned, goal)
     rest = op(group.first) === :rest
@@ -376,7 +390,10 @@ function emit_concat!(e, group, x, owned, goal)
     nodes, before = group.first.nodes, e.channels[x]
     widths = [channels_behind(inner, before) for inner in nodes]
     # The new channels lie behind the old ones: these need not be moved.
-    grows = goal === nothing && owned && length(nodes) == 2 && isempty(branch(nodes[1])) &&
+    grows = goal === nothing &&
+        owned &&
+        length(nodes) == 2 &&
+        isempty(branch(nodes[1])) &&
         length(grouped(branch(nodes[2]))) > 1
     if goal === nothing
         to = grows ? x : slot!(e, sum(widths))

@@ -1,4 +1,4 @@
-using PyFluxTransfer: Affine, Convolve, Depthwise, Place, Winograd, operations_of, rewrite
+using PyFluxTransfer: Affine, Convolve, Place, Winograd, rewrite
 
 @testset "$name is what its layers compute" for name in keys(TREES)
     net = tree_network(name)
@@ -18,8 +18,10 @@ using PyFluxTransfer: Affine, Convolve, Depthwise, Place, Winograd, operations_o
 end
 
 @testset "what follows is done by the product" begin
-    kinds(name) = [typeof(op).name.wrapper
-        for op in rewrite(tree_unit(name), tree_network(name).chain[1]).operations]
+    kinds(name) = [
+        typeof(op).name.wrapper
+        for op in rewrite(tree_unit(name), tree_network(name).chain[1]).operations
+    ]
     @test count(==(Affine), kinds("inverted")) == 0
     @test last(kinds("inverted")) === Convolve
     # New channels lie behind the old ones: nothing is copied.

@@ -29,7 +29,10 @@ end
     target = randn(MersenneTwister(4), Float32, size(layer(x)))
     loss(layer) = sum(target .* layer(x)) / length(target)
     gradient = Flux.gradient(loss, layer)[1]
-    arrays = filter(t -> !(t.field in (:μ, :σ²)), PyFluxTransfer.tensors(net.units[1], layer, gradient))
+    arrays = filter(
+        t -> !(t.field in (:μ, :σ²)),
+        PyFluxTransfer.tensors(net.units[1], layer, gradient),
+    )
     @test all(t -> PyFluxTransfer.gradient(t) isa AbstractArray, arrays)
     square = sum(sum(abs2, PyFluxTransfer.gradient(t)) for t in arrays)
     before, step = loss(layer), 1.0f-2 / sqrt(square)

@@ -11,7 +11,16 @@ chain(nodes...) = node(:chain, nodes...)
 act(name) = node(:act; :function => name)
 branches_of(op, nodes...) = node(op, nodes...)
 
-function convolution(name, inputs, outputs, kernel; pad = kernel ./ 2, stride = 1, groups = 1, bias = false)
+function convolution(
+    name,
+    inputs,
+    outputs,
+    kernel;
+    pad = kernel ./ 2,
+    stride = 1,
+    groups = 1,
+    bias = false,
+)
     wide, high = kernel
     left, above = floor.(Int, pad)
     leaf = Layer(name, :conv, [outputs, inputs ÷ groups, high, wide], bias)
@@ -19,7 +28,11 @@ function convolution(name, inputs, outputs, kernel; pad = kernel ./ 2, stride = 
 end
 
 normalised(name, channels) = node(:norm; layer = norm_leaf(name, channels), eps = 1.0e-3)
-layernorm(name, width) = node(:layernorm; layer = Layer(name, :layernorm, [width], true), eps = 1.0e-6)
+layernorm(name, width) = node(
+    :layernorm;
+    layer = Layer(name, :layernorm, [width], true),
+    eps = 1.0e-6,
+)
 affine(name, inputs, outputs; joint = ".") = node(
     :dense;
     layer = Layer(name, :dense, [outputs, inputs], true, joint),
@@ -64,7 +77,11 @@ const TREES = Dict(
                 convolution("f", 16, 8, (1, 1)),
                 normalised("g", 8),
             ),
-        ), 8, 8, 4, 4,
+        ),
+        8,
+        8,
+        4,
+        4,
     ),
     "residual" => (
         chain(
@@ -75,7 +92,11 @@ const TREES = Dict(
             ),
             act("relu"),
             branches_of(:add, chain(), convolution("d", 12, 12, (3, 3); groups = 3)),
-        ), 8, 12, 4, 4,
+        ),
+        8,
+        12,
+        4,
+        4,
     ),
     "dense" => (
         chain(
@@ -94,7 +115,11 @@ const TREES = Dict(
             normalised("e", 12),
             act("gelu"),
             pooled(:meanpool, 2, 2, 0),
-        ), 8, 12, 4, 4,
+        ),
+        8,
+        12,
+        4,
+        4,
     ),
     "inception" => (
         branches_of(
@@ -113,7 +138,11 @@ const TREES = Dict(
             chain(pooled(:meanpool, 3, 1, 1), convolution("g", 16, 4, (1, 1))),
             pooled(:maxpool, 3, 1, 1; ceil = true),
             chain(convolution("h", 16, 16, (3, 3); groups = 16), act("relu6")),
-        ), 16, 64, 4, 4,
+        ),
+        16,
+        64,
+        4,
+        4,
     ),
     "next" => (
         chain(
@@ -133,16 +162,28 @@ const TREES = Dict(
             node(:mean),
             layernorm("g", 8),
             node(:flat),
-        ), 8, 8, 4, 2,
+        ),
+        8,
+        8,
+        4,
+        2,
     ),
     "stem" => (
         chain(
             convolution("a", 3, 8, (4, 4); pad = (0, 0), stride = 4, bias = true),
             node(
-                :embed, token("b", 1, 1, 8), token("c", 1, 10, 8);
-                side = 3, offset = 0.1, aligned = false,
+                :embed,
+                token("b", 1, 1, 8),
+                token("c", 1, 10, 8);
+                side = 3,
+                offset = 0.1,
+                aligned = false,
             ),
-        ), 3, 8, 4, 3,
+        ),
+        3,
+        8,
+        4,
+        3,
     ),
     "encoder" => (
         chain(
@@ -150,16 +191,38 @@ const TREES = Dict(
             branches_of(
                 :add,
                 chain(),
-                chain(layernorm("b", 8), affine("c", 8, 16), act("gelu"), affine("d", 16, 8), scale("e", 8)),
+                chain(
+                    layernorm("b", 8),
+                    affine("c", 8, 16),
+                    act("gelu"),
+                    affine("d", 16, 8),
+                    scale("e", 8),
+                ),
             ),
-        ), 8, 8, 3, 3,
+        ),
+        8,
+        8,
+        3,
+        3,
     ),
     "last" => (
-        chain(layernorm("a", 8), branches_of(:concat, node(:first), node(:rest))), 8, 16, 3, 2,
+        chain(layernorm("a", 8), branches_of(:concat, node(:first), node(:rest))),
+        8,
+        16,
+        3,
+        2,
     ),
     "alone" => (
-        chain(act("silu"), scale("a", 8), branches_of(:add, chain(), chain(act("tanh"))), act("relu")),
-        8, 8, 3, 3,
+        chain(
+            act("silu"),
+            scale("a", 8),
+            branches_of(:add, chain(), chain(act("tanh"))),
+            act("relu"),
+        ),
+        8,
+        8,
+        3,
+        3,
     ),
 )
 
