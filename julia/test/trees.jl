@@ -53,10 +53,10 @@ excited(name, channels) = branches_of(
     ),
 )
 
-attention(name, width) = chain(
+attention(name, width; heads = 2) = chain(
     layernorm("$name.ln", width),
     affine("$name.in_proj", width, 3width; joint = "_"),
-    node(:attend; heads = 2),
+    node(:attend; heads),
     affine("$name.out", width, width),
 )
 
@@ -244,3 +244,43 @@ function tree_input(name, count = 3)
 end
 
 images_of(channels, count) = randn(MersenneTwister(3), Float32, 20, 16, channels, count)
+
+"A vision transformer, as Python describes it."
+function vit_plan(width, depth, heads, patch, side)
+    block(name, inputs, axes, ends, body) = Unit(
+        name,
+        :block,
+        "s",
+        options(; :in => inputs, :out => width, axes, ends),
+        PyFluxTransfer.held(body),
+        body,
+    )
+    stem = chain(
+        convolution("conv", 3, width, (patch, patch); pad = (0, 0), stride = patch, bias = true),
+        node(
+            :embed,
+            token("class", 1, 1, width),
+            token("position", 1, 1 + side^2, width);
+            side,
+            offset = 0.0,
+            aligned = true,
+        ),
+    )
+    layer(name) = chain(
+        branches_of(:add, chain(), attention("$name.attention", width; heads)),
+        branches_of(
+            :add,
+            chain(),
+            chain(
+                layernorm("$name.ln", width),
+                affine("$name.mlp.0", width, 4width),
+                act("gelu"),
+                affine("$name.mlp.3", 4width, width),
+            ),
+        ),
+    )
+    units = [block("stem", 3, 4, 3, stem)]
+    append!(units, [block("layer$i", width, 3, 3, layer("layer$i")) for i in 1:depth])
+    push!(units, block("last", width, 3, 2, chain(layernorm("ln", width), node(:first))))
+    return Plan("", [], Dict{Symbol, Any}(), [units; dense_unit("head", width, 1000)])
+end
