@@ -9,7 +9,7 @@ using Flux
 using Flux: BatchNorm, Chain, Conv, Dense, Dropout, Parallel, SkipConnection
 using Functors: Functors
 using Libdl: Libdl
-using LinearAlgebra: BLAS
+using LinearAlgebra: BLAS, transpose!
 using Metalhead
 using NNlib
 using Optimisers
@@ -22,7 +22,9 @@ using TOML
 include("plan.jl")
 # Layers that Flux lacks, and the units made of them
 include("layers.jl")
+include("blocks.jl")
 include("head.jl")
+include("tree.jl")
 # Metalhead's networks as chains of units
 include("models.jl")
 include("device.jl")
@@ -35,6 +37,8 @@ include("display.jl")
 # What is done with them
 include("weights.jl")
 include("rewrite.jl")
+include("places.jl")
+include("rewrite_tree.jl")
 include("inference.jl")
 include("training.jl")
 # The same, by handle and pointer, for another language

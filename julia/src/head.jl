@@ -7,6 +7,10 @@ const ACTIVATIONS = Dict(
     "relu6" => relu6,
     "gelu" => gelu,
     "tanh" => tanh,
+    "silu" => swish,
+    "sigmoid" => sigmoid,
+    "hardswish" => hardswish,
+    "hardsigmoid" => hardsigmoid,
 )
 
 function make_conv(o)
@@ -45,8 +49,16 @@ function make_inverted(o)
     return o["residual"] ? SkipConnection(block, +) : block
 end
 
+function make_fire(o)
+    expand = o["expand"]
+    narrow = Conv((1, 1), o["squeeze"] => expand, relu)
+    wide = Conv((3, 3), o["squeeze"] => expand, relu; pad = 1)
+    squeeze = Conv((1, 1), o["in"] => o["squeeze"], relu)
+    return Chain(squeeze, Parallel(beside, narrow, wide))
+end
+
 function make_maxpool(o)
-    o["ceil"] && return CeilMaxPool(o["kernel"], o["stride"])
+    o["ceil"] && return CeilMaxPool(o["kernel"], o["stride"], o["padding"])
     return MaxPool((o["kernel"], o["kernel"]); stride = o["stride"], pad = o["padding"])
 end
 
@@ -60,6 +72,7 @@ const MAKERS = Dict(
     :conv => make_conv,
     :dense => make_dense,
     :dropout => make_dropout,
+    :fire => make_fire,
     :flatten => o -> Flux.flatten,
     :inverted => make_inverted,
     :maxpool => make_maxpool,
@@ -67,6 +80,7 @@ const MAKERS = Dict(
 
 "Make a unit of Flux layers, with a random start."
 function make(unit::Unit)
+    unit.body === nothing || return assemble(unit.body)
     haskey(MAKERS, unit.kind) ||
         throw(ArgumentError("unit $(unit.name): no Flux layers are known for a $(unit.kind)"))
     return MAKERS[unit.kind](unit.options)

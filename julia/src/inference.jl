@@ -107,16 +107,21 @@ function check_input(units, index, x)
     eltype(x) === Float32 ||
         throw(ArgumentError("images must be Float32, got $(eltype(x)). Use Float32.(x)"))
     isempty(x) && throw(ArgumentError("images must hold at least one image, got size $(size(x))"))
-    axes = unit.kind === :dense ? 2 : unit.kind in (:flatten, :dropout) ? ndims(x) : 4
+    axes = axes_of(unit, ndims(x))
     ndims(x) == axes ||
         throw(DimensionMismatch("unit $(unit.name) takes $axes axes, got $(ndims(x))"))
-    axes == 4 || unit.kind === :dense || return nothing
-    wanted = unit.kind === :dense ? unit.options["in"] : channels_before(units, index)
-    size(x, axes - 1) == wanted ||
-        throw(DimensionMismatch(
-            "unit $(unit.name) takes $wanted channels, got $(size(x, axes - 1))",
-        ))
+    told = unit.kind === :dense || unit.body !== nothing
+    axes == 4 || told || return nothing
+    wanted = told ? unit.options["in"] : channels_before(units, index)
+    got = size(x, channel_axis(x))
+    got == wanted || throw(DimensionMismatch("unit $(unit.name) takes $wanted channels, got $got"))
     return nothing
+end
+
+# Images have 4, tokens 3, vectors 2.
+function axes_of(unit, given)
+    unit.kind in (:flatten, :dropout) && return given
+    return get(unit.options, "axes", unit.kind === :dense ? 2 : 4)
 end
 
 "Channels of the images that reach a unit: those of the last unit before it that says so."
@@ -131,12 +136,15 @@ end
 "Forget what was made of weights that have changed."
 forget!(net::Network, range) = forget!(net.kept, range)
 
-function run_rewritten(pool::Pool, units, x::AbstractArray{Float32, 4})
+function run_rewritten(pool::Pool, units, x::AbstractArray{Float32})
     images = x isa Array ? x : Array(x)
-    w, h, channels, count = size(images)
+    count = size(images, ndims(images))
     each = min(CHUNK, cld(count, Threads.nthreads()))
     chunks = [first:min(first + each - 1, count) for first in 1:each:count]
-    y = Array{Float32}(undef, out_size(units, (w, h, channels))..., count)
+    y = Array{Float32}(
+        undef,
+        array_size(out_size(units, place_size(images)), last(units).axes, count),
+    )
     workers = min(Threads.nthreads(), length(chunks))
     # Threads that each call the matrix product must not each start threads of their own.
     with_blas_threads(workers == 1 ? Threads.nthreads() : 1) do

@@ -13,12 +13,12 @@ const SLACK = 4LANES
 
 "A convolution with everything that follows it."
 struct Convolve{F}
-    weight::Matrix{Float32} # (kernel² · in ÷ groups, out)
+    weight::Matrix{Float32} # (kernel's pixels · in ÷ groups, out)
     bias::Vector{Float32}
-    kernel::Int
+    kernel::NTuple{2, Int} # across, down
     stride::Int
     same::Bool # TensorFlow's padding
-    padding::Int
+    padding::NTuple{2, Int}
     groups::Int
     activation::F
     from::Int # slots; 0 is the batch of images
@@ -28,17 +28,31 @@ struct Convolve{F}
     add::Bool # onto what the slot holds: a shortcut
 end
 
+Convolve(weight, bias, kernel::Int, stride, same, padding::Int, rest...) = Convolve(
+    weight,
+    bias,
+    (kernel, kernel),
+    stride,
+    same,
+    (padding, padding),
+    rest...,
+)
+
 "A convolution of each channel by itself."
 struct Depthwise{F}
     weight::Array{Float32, 3} # (k, k, channels)
     bias::Vector{Float32}
-    kernel::Int
+    kernel::NTuple{2, Int}
     stride::Int
     same::Bool
-    padding::Int
+    padding::NTuple{2, Int}
     activation::F
     from::Int
     to::Int
+end
+
+function Depthwise(weight, bias, kernel::Int, stride, same, padding::Int, rest...)
+    return Depthwise(weight, bias, (kernel, kernel), stride, same, (padding, padding), rest...)
 end
 
 "Max pooling."
@@ -51,6 +65,15 @@ struct Maximum
     to::Int
 end
 
+"Mean pooling; the zeros of the padding count."
+struct Average
+    kernel::Int
+    stride::Int
+    padding::Int
+    from::Int
+    to::Int
+end
+
 "What one thread works in; its arrays grow once and are used again."
 mutable struct Workspace
     count::Int # images of the chunk
@@ -59,7 +82,15 @@ mutable struct Workspace
     patches::Vector{Float32}
 end
 
-Workspace() = Workspace(0, [Float32[] for _ in 1:4], fill((0, 0, 0), 4), Float32[])
+# Slots that a unit's operations may use.
+const SLOT_COUNT = 8
+
+Workspace() = Workspace(
+    0,
+    [Float32[] for _ in 1:SLOT_COUNT],
+    fill((0, 0, 0), SLOT_COUNT),
+    Float32[],
+)
 
 # A plain Array over the buffer is the fastest form. It holds no reference to the buffer: whoever runs
 # operations keeps the workspace alive (`GC.@preserve`).
@@ -101,15 +132,23 @@ function bring_forward!(ws::Workspace, slot)
 end
 
 # Output size and padding before the first pixel, along one axis.
-out_length(op, n) = op.same ? cld(n, op.stride) : fld(n + 2op.padding - op.kernel, op.stride) + 1
-before(op, n) = op.same ? same_padding(n, op.kernel, op.stride) ÷ 2 : op.padding
+function out_length(op, n, axis)
+    op.same && return cld(n, op.stride)
+    return fld(n + 2 * op.padding[axis] - op.kernel[axis], op.stride) + 1
+end
+before(op, n, axis) = op.same ? same_padding(n, op.kernel[axis], op.stride) ÷ 2 : op.padding[axis]
 
-out_size(op::Convolve, (w, h, _)) = (out_length(op, w), out_length(op, h), op.width)
-out_size(op::Depthwise, (w, h, c)) = (out_length(op, w), out_length(op, h), c)
+out_size(op::Convolve, (w, h, _)) = (out_length(op, w, 1), out_length(op, h, 2), op.width)
+out_size(op::Depthwise, (w, h, c)) = (out_length(op, w, 1), out_length(op, h, 2), c)
 function out_size(op::Maximum, (w, h, c))
     count(n) = op.ceil ?
-        ceil_windows(n, op.kernel, op.stride) :
+        ceil_windows(n, op.kernel, op.stride, op.padding) :
         fld(n + 2op.padding - op.kernel, op.stride) + 1
+    return count(w), count(h), c
+end
+
+function out_size(op::Average, (w, h, c))
+    count(n) = fld(n + 2op.padding - op.kernel, op.stride) + 1
     return count(w), count(h), c
 end
 
@@ -120,7 +159,7 @@ function run!(op::Convolve, ws::Workspace)
     size = out_size(op, input)
     out = matrix!(ws.slots[op.to], size[1] * size[2] * ws.count, op.width)
     ws.sizes[op.to] = size
-    plain = op.kernel == 1 && op.stride == 1 && op.groups == 1
+    plain = op.kernel == (1, 1) && op.stride == 1 && op.groups == 1
     whole = plain ? matrix!(ws.slots[op.from], Base.size(out, 1), input[3]) : out
     depth = Base.size(op.weight, 1)
     lines = max(max(BLOCK ÷ (depth + op.width), ROWS) ÷ size[1], 1)
@@ -158,9 +197,9 @@ product!(out, a, b, kept = 0.0f0) = BLAS.gemm!('N', 'N', 1.0f0, a, b, kept, out)
 "im2col: a row an output pixel of the lines in `block`, a column a weight of the kernel."
 function gather!(patches, op, ws, (wide, high, _), block, channels)
     data, (w, h, _) = ws.slots[op.from], ws.sizes[op.from]
-    left, top = before(op, w), before(op, h)
+    left, top = before(op, w, 1), before(op, h, 2)
     row = 0
-    for channel in channels, ky in 0:(op.kernel - 1), kx in 0:(op.kernel - 1)
+    for channel in channels, ky in 0:(op.kernel[2] - 1), kx in 0:(op.kernel[1] - 1)
         # First and one past the last pixel of a line whose source lies in the image.
         low = clamp(cld(left - kx, op.stride), 0, wide)
         over = clamp(fld(w - 1 + left - kx, op.stride) + 1, low, wide)
@@ -218,7 +257,7 @@ end
 
 # --- one channel at a time --------------------------------------------------------------------------
 
-function run!(op::Union{Depthwise, Maximum}, ws::Workspace)
+function run!(op::Union{Depthwise, Maximum, Average}, ws::Workspace)
     data, (w, h, channels) = ws.slots[op.from], ws.sizes[op.from]
     size = out_size(op, (w, h, channels))
     ws.sizes[op.to] = size
@@ -231,29 +270,36 @@ function run!(op::Union{Depthwise, Maximum}, ws::Workspace)
     return nothing
 end
 
-padding(op::Depthwise, n) = before(op, n)
-padding(op::Maximum, n) = op.padding
+padding(op, n, axis) = before(op, n, axis)
+padding(op::Union{Average, Maximum}, n, axis) = op.padding
+
+kernel(op) = op.kernel
+kernel(op::Union{Average, Maximum}) = (op.kernel, op.kernel)
 
 start_value(op::Depthwise, channel) = op.bias[channel]
+start_value(::Average, channel) = 0.0f0
 start_value(op::Maximum, channel) = -Inf32
 
 @inline tap(op::Depthwise, kx, ky, channel) = (
     weight = @inbounds op.weight[kx + 1, ky + 1, channel];
     (y, x) -> muladd(weight, x, y)
 )
+@inline tap(::Average, kx, ky, channel) = (y, x) -> y + x
 @inline tap(::Maximum, kx, ky, channel) = (y, x) -> ifelse(x > y, x, y)
 
 finish(op::Depthwise) = op.activation
+finish(op::Average) = (share = 1.0f0 / op.kernel^2; x -> share * x)
 finish(::Maximum) = identity
 
 "Slide a window over one channel of one image; each offset of the window is one pass."
 function slide!(op, out, skipped, (wide, high, _), data, start, (w, h), channel)
-    left, top = padding(op, w), padding(op, h)
+    left, top = padding(op, w, 1), padding(op, h, 2)
+    across, down = kernel(op)
     value = start_value(op, channel)
     @inbounds for i in (skipped + 1):(skipped + wide * high)
         out[i] = value
     end
-    for ky in 0:(op.kernel - 1), kx in 0:(op.kernel - 1)
+    for ky in 0:(down - 1), kx in 0:(across - 1)
         low = clamp(cld(left - kx, op.stride), 0, wide)
         over = clamp(fld(w - 1 + left - kx, op.stride) + 1, low, wide)
         step = tap(op, kx, ky, channel)

@@ -20,22 +20,26 @@ same_padding(n, kernel, stride) = max((cld(n, stride) - 1) * stride + kernel - n
 struct CeilMaxPool
     kernel::Int
     stride::Int
+    padding::Int
 end
 
+CeilMaxPool(kernel, stride) = CeilMaxPool(kernel, stride, 0)
+
 function (p::CeilMaxPool)(x::AbstractArray{<:Real, 4})
-    hang(n) = max((ceil_windows(n, p.kernel, p.stride) - 1) * p.stride + p.kernel - n, 0)
+    last(n) = (ceil_windows(n, p.kernel, p.stride, p.padding) - 1) * p.stride + p.kernel
+    hang(n) = max(last(n) - n - p.padding, 0)
     return NNlib.maxpool(
         x,
         (p.kernel, p.kernel);
         stride = p.stride,
-        pad = (0, hang(size(x, 1)), 0, hang(size(x, 2))),
+        pad = (p.padding, hang(size(x, 1)), p.padding, hang(size(x, 2))),
     )
 end
 
-# A window must start inside the image.
-function ceil_windows(n, kernel, stride)
-    windows = cld(n - kernel, stride) + 1
-    return (windows - 1) * stride >= n ? windows - 1 : windows
+# A window must start before the padding behind the image.
+function ceil_windows(n, kernel, stride, padding = 0)
+    windows = cld(n + 2padding - kernel, stride) + 1
+    return (windows - 1) * stride >= n + padding ? windows - 1 : windows
 end
 
 """

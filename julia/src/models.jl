@@ -6,8 +6,10 @@
 # - VGG has no adaptive pooling before its classifier, SqueezeNet's pooling rounds down: pooling,
 #   flatten and dropout hold no arrays and are always made from the plan.
 # - A residual block's `Parallel` holds the shortcut first: `leaves` puts it last.
+# - ViT takes the tanh approximation of gelu and squares the eps of its norms: its weights are taken,
+#   its layers are not.
 
-const Leaf = Union{Conv, BatchNorm, Dense}
+const Leaf = Union{Conv, BatchNorm, Dense, ChannelNorm, Factor, Learnt}
 
 below(mirror, field::Symbol) = mirror === nothing ? nothing : getproperty(mirror, field)
 below(mirror, index::Integer) = mirror === nothing ? nothing : mirror[index]
@@ -20,12 +22,23 @@ leaves(layer::Leaf, mirror = nothing) = Any[(layer, mirror)]
 leaves(@nospecialize(layer), mirror = nothing) = Any[]
 leaves(layer::Chain, mirror = nothing) = reduce(vcat, branches(layer, mirror); init = Any[])
 leaves(layer::SkipConnection, mirror = nothing) = leaves(layer.layers, below(mirror, :layers))
-# The longest branch is the block, a stable sort keeps equal ones (SqueezeNet's) in order.
+# The longest branch is the block.
 leaves(layer::Parallel, mirror = nothing) = reduce(
     vcat,
     sort(branches(layer, mirror); by = length, rev = true);
     init = Any[],
 )
+
+# Those of a tree, or side by side, keep their order.
+leaves(
+    layer::Parallel{<:Union{Ordered, typeof(Metalhead.cat_channels)}},
+    mirror = nothing,
+) = reduce(vcat, branches(layer, mirror); init = Any[])
+leaves(layer::Pointwise, mirror = nothing) = leaves(layer.dense, below(mirror, :dense))
+leaves(layer::Embed, mirror = nothing) = Any[
+    (layer.token, below(mirror, :token)),
+    (layer.position, below(mirror, :position)),
+]
 
 function branches(layer, mirror)
     inner = below(mirror, :layers)
@@ -39,13 +52,19 @@ pieces(layer::Chain) = reduce(vcat, [pieces(inner) for inner in layer.layers]; i
 operation(::Conv) = :conv
 operation(::BatchNorm) = :norm
 operation(::Dense) = :dense
+operation(::ChannelNorm) = :layernorm
+operation(::Factor) = :scale
+operation(::Learnt) = :token
 
 # Shape of the weight in torchvision's order.
 shape(leaf::Conv) = reverse(collect(size(leaf.weight)))
 shape(leaf::BatchNorm) = [leaf.chs]
 shape(leaf::Dense) = collect(size(leaf.weight))
+shape(leaf::ChannelNorm) = [length(leaf.weight)]
+shape(leaf::Union{Factor, Learnt}) = reverse(collect(size(leaf.value)))
 
 has_bias(leaf::BatchNorm) = leaf.affine
+has_bias(leaf::Union{Factor, Learnt}) = false
 has_bias(leaf) = leaf.bias isa AbstractArray
 
 fits(leaf, layer::Layer) = operation(leaf) == layer.op &&
@@ -100,17 +119,39 @@ end
 "Metalhead's network of a plan, with a random start or (`pretrain`) its published weights."
 function metalhead(plan::Plan; pretrain = false)
     constructor = getproperty(Metalhead, Symbol(plan.constructor))
-    return constructor(plan.arguments...; pretrain, plan.keywords...)
+    keywords = (name => argument(value) for (name, value) in plan.keywords)
+    return constructor(argument.(plan.arguments)...; pretrain, keywords...)
 end
+
+# A plan has neither symbols nor tuples.
+argument(value) = value
+argument(value::AbstractString) = Symbol(value)
+argument(value::AbstractVector) = Tuple(value)
+
+# Networks whose weights are torchvision's while their layers compute otherwise.
+const WEIGHTS_ALONE = ("ViT",)
 
 """
 Build a plan's network as a `Chain` with one layer a unit. A vector holds them: it compiles faster
-than a tuple. Heads that Metalhead lacks are made of Flux layers.
+than a tuple. What Metalhead lacks or computes otherwise is made of Flux layers.
 """
-build(plan::Plan; pretrain = false) = chain_of(
-    plan,
-    isempty(plan.constructor) ? nothing : metalhead(plan; pretrain),
-)
+function build(plan::Plan; pretrain = false)
+    isempty(plan.constructor) && return chain_of(plan, nothing)
+    plan.constructor in WEIGHTS_ALONE || return chain_of(plan, metalhead(plan; pretrain))
+    chain = chain_of(plan, nothing)
+    pretrain && take_weights!(chain, metalhead(plan; pretrain))
+    return chain
+end
+
+"Copy the arrays of Metalhead's `model`, which come in the order of ours."
+function take_weights!(chain::Chain, model)
+    ours, theirs = Flux.trainables(chain), Flux.trainables(model.layers)
+    fit = length(ours) == length(theirs) &&
+        all(length(a) == length(b) for (a, b) in zip(ours, theirs))
+    fit || throw(DimensionMismatch("Metalhead's weights are not what the plan describes"))
+    foreach(copyto!, ours, theirs)
+    return chain
+end
 
 "The chain of a plan over the layers of Metalhead's `model`, which it shares, or over none."
 function chain_of(plan::Plan, model)

@@ -2,24 +2,42 @@
 # no second table here.
 
 """
-A parameterised leaf: torchvision's name, `:conv`, `:norm` or `:dense`, and the shape of its weight
-in torchvision's order, e.g. `[out, in ÷ groups, k, k]`.
+A parameterised leaf: torchvision's name, what it is (`:conv`, `:norm`, `:dense`, `:layernorm`,
+`:scale`, `:token`), and the shape of its weight in torchvision's order, e.g.
+`[out, in ÷ groups, k, k]`. `joint` stands between the name and "weight" or "bias".
 """
 struct Layer
     name::String
     op::Symbol
     shape::Vector{Int}
     bias::Bool
+    joint::String
 end
 
-"One step of a network: how it is computed, with which numbers, and the leaves it holds, in order."
+Layer(name, op, shape, bias) = Layer(name, op, shape, bias, ".")
+
+"One operation of a block, with its numbers, the layer it holds, the nodes it joins."
+struct Node
+    op::Symbol
+    options::Dict{String, Any}
+    layer::Union{Layer, Nothing}
+    nodes::Vector{Node}
+end
+
+"""
+One step of a network: how it is computed, with which numbers, and the leaves it holds, in order. A
+unit of kind `:block` computes its `body`, a tree of operations.
+"""
 struct Unit
     name::String
     kind::Symbol
     stage::String
     options::Dict{String, Any}
     layers::Vector{Layer}
+    body::Union{Node, Nothing}
 end
+
+Unit(name, kind, stage, options, layers) = Unit(name, kind, stage, options, layers, nothing)
 
 """
 What a network is built from: Metalhead's constructor (empty where Metalhead has none) with its
@@ -41,11 +59,30 @@ function parse_plan(text::AbstractString)
 end
 
 function parse_unit(row)
-    layers = Layer[
-        Layer(leaf["name"], Symbol(leaf["op"]), Vector{Int}(leaf["shape"]), leaf["bias"])
-        for leaf in row["layers"]
-    ]
-    return Unit(row["name"], Symbol(row["kind"]), row["stage"], row["options"], layers)
+    body = haskey(row, "body") ? parse_node(row["body"]) : nothing
+    layers = body === nothing ? Layer[parse_layer(each) for each in row["layers"]] : held(body)
+    return Unit(row["name"], Symbol(row["kind"]), row["stage"], row["options"], layers, body)
+end
+
+parse_layer(row) = Layer(
+    row["name"],
+    Symbol(row["op"]),
+    Vector{Int}(row["shape"]),
+    row["bias"],
+    get(row, "joint", "."),
+)
+
+parse_node(row) = Node(
+    Symbol(row["op"]),
+    get(() -> Dict{String, Any}(), row, "options"),
+    haskey(row, "layer") ? parse_layer(row["layer"]) : nothing,
+    Node[parse_node(each) for each in get(() -> [], row, "nodes")]
+)
+
+"The layers of a tree in order of computation, branch after branch."
+function held(node::Node)
+    found = node.layer === nothing ? Layer[] : Layer[node.layer]
+    return foldl((layers, inner) -> append!(layers, held(inner)), node.nodes; init = found)
 end
 
 "Stage names in order."

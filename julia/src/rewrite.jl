@@ -9,16 +9,21 @@
 const NARROW = 16
 
 """
-A unit as operations over four numbered slots: its input lies in slot 1, its output in `result`.
+A unit as operations over numbered slots: its input lies in slot 1, its output, an array of so many
+`axes`, in `result`.
 """
 struct Rewritten
     name::String
     operations::Vector{Any}
     result::Int
+    axes::Int
 end
+
+Rewritten(name, operations, result) = Rewritten(name, operations, result, 4)
 
 "A unit's operations, or nothing where its own layer is as good."
 function rewrite(unit::Unit, layer)
+    unit.body === nothing || return rewrite_tree(unit, layer)
     haskey(EMITTERS, unit.kind) || return nothing
     operations = Any[]
     result = EMITTERS[unit.kind](operations, unit.options, first.(leaves(layer)), 1)

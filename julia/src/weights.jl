@@ -7,7 +7,10 @@
 const FIELDS = Dict(
     :conv => ("weight" => :weight, "bias" => :bias),
     :dense => ("weight" => :weight, "bias" => :bias),
+    :layernorm => ("weight" => :weight, "bias" => :bias),
     :norm => ("weight" => :γ, "bias" => :β, "running_mean" => :μ, "running_var" => :σ²),
+    :scale => ("" => :value,), # the tensor has the layer's own name
+    :token => ("" => :value,),
 )
 const STATISTICS = (:μ, :σ²)
 
@@ -28,7 +31,8 @@ function tensors(unit::Unit, layer, mirror = nothing)
     for (wanted, (leaf, inner)) in zip(unit.layers, leaves(layer, mirror))
         for (suffix, field) in FIELDS[wanted.op]
             field === :bias && !has_bias(leaf) && continue
-            push!(found, Tensor("$(wanted.name).$suffix", leaf, field, inner))
+            joint = isempty(suffix) ? "" : wanted.joint
+            push!(found, Tensor(wanted.name * joint * suffix, leaf, field, inner))
         end
     end
     return found
@@ -53,7 +57,7 @@ end
 # To torchvision's layout, as its column-major mirror image, and back.
 outside(x::AbstractArray{<:Real, 4}) = x[end:-1:1, end:-1:1, :, :]
 outside(x::AbstractMatrix) = permutedims(x)
-outside(x::AbstractVector) = copy(x)
+outside(x::AbstractArray) = copy(x)
 inside(x) = outside(x) # each is its own inverse
 
 outside_size(x::AbstractMatrix) = reverse(size(x))

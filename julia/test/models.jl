@@ -1,4 +1,4 @@
-using PyFluxTransfer: build, fits, leaves, pieces, take_unit!
+using PyFluxTransfer: argument, build, chain_of, fits, leaves, pieces, take_unit!, take_weights!
 
 @testset "leaves" begin
     conv, norm, dense = Conv((3, 3), 2 => 2), BatchNorm(2), Dense(2 => 2)
@@ -69,4 +69,26 @@ end
         [dense_leaf("d", 2, 4)],
     )
     @test_throws DimensionMismatch build(Plan("", [], Dict{Symbol, Any}(), [wrong]))
+end
+
+@testset "ViT's weights without its layers" begin
+    plan = vit_plan(192, 12, 3, 32, 2)
+    model = Metalhead.ViT(:tiny; imsize = (64, 64), patch_size = (32, 32))
+    foreach(x -> x .+= 0.05f0 .* randn(Float32, size(x)), Flux.trainables(model.layers))
+    chain = take_weights!(chain_of(plan, nothing), model)
+    x = randn(Float32, 64, 64, 3, 2)
+    theirs = Flux.testmode!(model)(x)
+    # Metalhead's gelu is an approximation; an array in another's place would tell more.
+    @test maximum(abs, chain(x) .- theirs) < 0.02 * maximum(abs, theirs)
+    @test_throws DimensionMismatch take_weights!(
+        chain_of(vit_plan(192, 11, 3, 32, 2), nothing),
+        model,
+    )
+    @test argument("base") === :base && argument([16, 16]) === (16, 16) && argument(50) === 50
+end
+
+@testset "branches side by side keep their order" begin
+    long, short = Chain(Conv((1, 1), 2 => 3), Conv((1, 1), 3 => 4)), Conv((1, 1), 2 => 5)
+    @test first.(leaves(Parallel(Metalhead.cat_channels, short, long))) == [short, long...]
+    @test first.(leaves(Parallel(PyFluxTransfer.beside, short, long))) == [short, long...]
 end

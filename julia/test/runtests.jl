@@ -6,12 +6,15 @@ using Flux, Metalhead, NNlib, Optimisers, Random, Test
 using PyFluxTransfer: Layer, Network, Plan, Unit, Update
 
 include("plans.jl")
+include("trees.jl")
 
 @testset "PyFluxTransfer" begin
     for name in (
             "plan",
             "layers",
+            "blocks",
             "head",
+            "tree",
             "models",
             "device",
             "slicing",
@@ -20,6 +23,8 @@ include("plans.jl")
             "kernels",
             "winograd",
             "rewrite",
+            "places",
+            "rewrite_tree",
             "inference",
             "training",
             "bridge",

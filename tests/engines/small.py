@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from pyflux_transfer.networks.catalog import Architecture
 from pyflux_transfer.networks.families import (
+    convnext,
     densenet,
     efficientnet,
     inception,
     mobilenet_v3,
+    vit,
 )
 from pyflux_transfer.networks.families.efficientnet import Row
 from pyflux_transfer.networks.preprocessing import Preprocessing
@@ -83,3 +85,11 @@ _MADE: tuple[tuple[str, int, Callable[[], tuple[Unit, ...]]], ...] = (
 
 # Their images are of a size that leaves all units something to do.
 SMALL = {name: _small(name, side, make) for name, side, make in _MADE}
+
+_TRANSFORMERS: tuple[tuple[str, int, Callable[[], tuple[Unit, ...]]], ...] = (
+    ("convnext", 64, lambda: convnext.convnext((1, 1, 2, 1), (8, 12, 16, 24))),
+    # Images of the very size that the positions were learnt for, and of another.
+    ("vit", 24, lambda: vit.vit(8, 32, 4, 4, side=24)),
+    ("dinov2", 28, lambda: vit.dinov2(32, 4, 4, side=42)),
+)
+TRANSFORMERS = {name: _small(name, side, make) for name, side, make in _TRANSFORMERS}

@@ -13,7 +13,7 @@ from pyflux_transfer.networks.catalog import architecture
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.units import resolve_cut, tensors
 from tests.engines.test_parity import note
-from tests.engines.torch_side import ask, noise, trajectory
+from tests.engines.torch_side import ask, noise, small, trajectory
 
 pytestmark = pytest.mark.flux
 
@@ -58,3 +58,30 @@ def test_losses_agree_and_each_engine_reads_the_others_weights(
     other.load_optimizer_state(memory)
     for name, value in other.optimizer_state().items():
         np.testing.assert_array_equal(value, memory[name], err_msg=name)
+
+
+# family → the stage that training starts from, the images' side
+FAMILIES = {
+    "efficientnet": ("block1", 64),
+    "mobilenet_v3": ("block1", 64),
+    "densenet": ("block1", 64),
+    "googlenet": ("inception3", 72),
+    "inception_v3": ("mixed5", 107),
+    "convnext": ("stage1", 64),
+    "vit": ("stem", 24),
+    "dinov2": ("stem", 28),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_in_small_trains_alike(name: str, tmp_path: Path) -> None:
+    cut, side = FAMILIES[name]
+    theirs = ask(
+        "train_small", tmp_path / "t.npz", name=name, cut=cut, steps=STEPS, rate=1e-3, side=side
+    )
+    network = flux.build(Plan(small(name), Head(3), seed=5))
+    losses = np.array(trajectory(network, cut, "adamw", STEPS, 1e-3, side))
+    worst = float(np.abs(losses / theirs["losses"] - 1).max())
+    note(f"trajectory {name}", worst)
+    assert worst < 1e-3
+    assert losses[-4:].mean() < losses[:4].mean()

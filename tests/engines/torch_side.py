@@ -19,15 +19,17 @@ import numpy as np
 
 from pyflux_transfer.classifier import load
 from pyflux_transfer.engines.base import Labels, Network, Plan, Update, tail_stages
-from pyflux_transfer.networks.catalog import architecture
+from pyflux_transfer.networks.catalog import Architecture, architecture
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.networks.units import Unit, resolve_cut, tensors
 from pyflux_transfer.training import deeper
 from pyflux_transfer.training.verdict import Verdict
 from pyflux_transfer.training.ways import QUALITIES, Way
+from tests.engines.small import SMALL, TRANSFORMERS
 
 Arrays = dict[str, Array]
+Shapes = list[list[int]]
 
 
 def ask(function: str, out: Path, **arguments: Any) -> Arrays:
@@ -48,25 +50,31 @@ def noise(*shape: int, seed: int = 0) -> Array:
 def random_state(units: tuple[Unit, ...]) -> State:
     """Weights with BatchNorms and biases that are not those of a fresh start.
 
-    The last BatchNorm of a residual block is small, so that deep networks stay finite.
+    The last norm or scale of a residual block is small, so that deep networks stay finite.
     """
     generator = np.random.default_rng(11)
     state: State = {}
     for unit in units:
         main = [layer for layer in unit.layers if ".downsample." not in layer.name]
         for layer in unit.layers:
-            last = layer is main[-1] and unit.kind in ("basic", "bottleneck", "inverted")
+            last = layer is main[-1] and _residual(unit)
             for name, shape in layer.tensors.items():
                 values = generator.standard_normal(shape, dtype=np.float32)
-                leaf = name.rsplit(".", 1)[1]
-                if leaf == "weight" and layer.op != "norm":
+                leaf = name.rsplit(".", 1)[-1]
+                if layer.op in ("conv", "dense") and leaf.endswith("weight"):
                     state[name] = values * np.float32((1.6 / np.prod(shape[1:])) ** 0.5)
-                elif leaf in ("weight", "running_var"):
-                    scale = np.float32(0.3 if last and leaf == "weight" else 1)
+                elif leaf in ("weight", "running_var") or layer.op == "scale":
+                    scale = np.float32(0.3 if last and leaf != "running_var" else 1)
                     state[name] = scale * (np.float32(0.9) + np.float32(0.1) * np.abs(values))
                 else:
                     state[name] = np.float32(0.1) * values
     return state
+
+
+def _residual(unit: Unit) -> bool:
+    if unit.body is None:
+        return unit.kind in ("basic", "bottleneck", "inverted")
+    return any(node.op == "add" for node in unit.body.nodes)
 
 
 def labelled(count: int, side: int, classes: int) -> tuple[Array, Labels]:
@@ -86,14 +94,16 @@ RATES = {
 }
 
 
-def trajectory(network: Network, cut: str, optimizer: str, steps: int) -> list[float]:
+def trajectory(
+    network: Network, cut: str, optimizer: str, steps: int, rate: float = 0, side: int = 96
+) -> list[float]:
     """Losses of the first steps, over four batches in turn, with a rate that changes."""
     network.cut_at(resolve_cut(network.units, cut))
     network.prepare(Update(optimizer=optimizer, label_smoothing=0.1))
     # The last stage sees 3 × 3 pixels: a BatchNorm over fewer values amplifies rounding so much
     # that PyTorch's own algorithms for a convolution part after 20 steps.
-    images, labels = labelled(32, 96, 3)
-    rate = RATES[cut, optimizer]
+    images, labels = labelled(32, side, 3)
+    rate = rate or RATES[cut, optimizer]
     losses = []
     for step in range(steps):
         part = slice(8 * (step % 4), 8 * (step % 4) + 8)
@@ -103,13 +113,21 @@ def trajectory(network: Network, cut: str, optimizer: str, steps: int) -> list[f
     return losses
 
 
-def evaluate(network: Network, images: Array, cuts: list[int]) -> Arrays:
-    """Logits, and trunk features at some cuts."""
-    result = {"logits": network.logits(network.embed(images))}
-    for cut in cuts:
-        network.cut_at(cut)
-        result[f"features {cut}"] = network.embed(images)
+def evaluate(network: Network, shapes: Shapes, cuts: list[int]) -> Arrays:
+    """Logits, and trunk features at some cuts, of images of several sizes."""
+    result = {}
+    for shape in shapes:
+        images, size = noise(*shape), f"{shape[2]}x{shape[3]}"
+        for cut in cuts:
+            network.cut_at(cut)
+            result[f"features {cut} {size}"] = network.embed(images)
+        result[f"logits {size}"] = network.logits(network.embed(images))
     return result
+
+
+def small(name: str) -> Architecture:
+    """Return a family in small."""
+    return {**SMALL, **TRANSFORMERS}[name]
 
 
 def followed(engine: str, folder: Path) -> Arrays:
@@ -146,12 +164,12 @@ def followed(engine: str, folder: Path) -> Arrays:
 # --- what `ask` can name ------------------------------------------------------------------------
 
 
-def parity(name: str, shape: list[int], cuts: list[int]) -> Arrays:
+def parity(name: str, shapes: Shapes, cuts: list[int]) -> Arrays:
     from pyflux_transfer.engines.torch import network as engine
 
     network = engine.build(Plan(architecture(name), seed=None))
     network.load_state(random_state(network.units))
-    return evaluate(network, noise(*shape), cuts)
+    return evaluate(network, shapes, cuts)
 
 
 def headed(name: str, head: dict[str, Any], seed: int, shape: list[int]) -> Arrays:
@@ -170,6 +188,14 @@ def train(cut: str, optimizer: str, steps: int) -> Arrays:
     losses = trajectory(network, cut, optimizer, steps)
     memory = {f"memory/{name}": value for name, value in network.optimizer_state().items()}
     return {"losses": np.array(losses), **network.state(), **memory}
+
+
+def train_small(name: str, cut: str, steps: int, rate: float, side: int) -> Arrays:
+    """A trajectory of a family in small."""
+    from pyflux_transfer.engines.torch import network as engine
+
+    network = engine.build(Plan(small(name), Head(3), seed=5))
+    return {"losses": np.array(trajectory(network, cut, "adamw", steps, rate, side))}
 
 
 def predict(state: str, name: str, classes: int, shape: list[int]) -> Arrays:
@@ -205,6 +231,6 @@ def recipe(folder: str) -> Arrays:
 
 if __name__ == "__main__":
     functions: dict[str, Callable[..., Arrays]] = {
-        f.__name__: f for f in (parity, headed, train, predict, published, recipe)
+        f.__name__: f for f in (parity, headed, train, train_small, predict, published, recipe)
     }
     np.savez(sys.argv[2], **functions[sys.argv[1]](**json.loads(sys.argv[3])))  # type: ignore[arg-type]

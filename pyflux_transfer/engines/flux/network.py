@@ -30,7 +30,8 @@ from pyflux_transfer.networks.catalog import Architecture
 from pyflux_transfer.networks.shapes import UnitShapes
 from pyflux_transfer.networks.start import start as random_start
 from pyflux_transfer.networks.tensors import Array, Shape, State, check_state
-from pyflux_transfer.networks.units import Unit, tensors
+from pyflux_transfer.networks.tree import Node
+from pyflux_transfer.networks.units import Layer, Unit, tensors
 
 # How long a download of Metalhead's weights may take, in seconds.
 DOWNLOAD_S = 900
@@ -241,24 +242,48 @@ def describe(plan: Plan) -> str:
         f"keywords = {_table(keywords)}",
     ]
     for unit in plan.units:
-        leaves = [
-            _table({"name": leaf.name, "op": leaf.op, "shape": list(leaf.shape), "bias": leaf.bias})
-            for leaf in unit.layers
-        ]
         lines += [
             "[[units]]",
             f"name = {json.dumps(unit.name)}",
             f"kind = {json.dumps(unit.kind)}",
             f"stage = {json.dumps(unit.stage)}",
             f"options = {_table(unit.options)}",
-            f"layers = [{', '.join(leaves)}]",
         ]
+        if unit.body is None:
+            lines.append(f"layers = {_value([_layer(layer) for layer in unit.layers])}")
+        else:  # the tree holds its layers
+            lines.append(f"body = {_value(_node(unit.body))}")
     return "\n".join(lines) + "\n"
 
 
+def _layer(layer: Layer) -> dict[str, Any]:
+    row = {"name": layer.name, "op": layer.op, "shape": list(layer.shape), "bias": layer.bias}
+    return row if layer.joint == "." else {**row, "joint": layer.joint}
+
+
+def _node(node: Node) -> dict[str, Any]:
+    """Return a tree as nested tables; what a node has not is left out."""
+    row: dict[str, Any] = {"op": node.op}
+    if node.options:
+        row["options"] = node.options
+    if node.layer is not None:
+        row["layer"] = _layer(node.layer)
+    if node.nodes:
+        row["nodes"] = [_node(inner) for inner in node.nodes]
+    return row
+
+
 def _table(row: Mapping[str, Any]) -> str:
-    # JSON's strings, numbers, booleans and arrays are TOML's too.
-    return "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in row.items()) + "}"
+    return "{" + ", ".join(f"{key} = {_value(value)}" for key, value in row.items()) + "}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return _table(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(each) for each in value) + "]"
+    # JSON's strings, numbers and booleans are TOML's too.
+    return json.dumps(value)
 
 
 def _device(plan: Plan) -> str:

@@ -112,7 +112,11 @@ WEIGHTS: dict[str, tuple[Weights, ...]] = {
         _v2("resnext101_32x8d-110c445d.pth", 82.834),
         _v1("resnext101_32x8d-8ba56ff5.pth", 79.312),
     ),
-    "resnext101_64x4d": (_sized("resnext101_64x4d-173b62eb.pth", 83.246, 232, 224),),
+    "resnext101_64x4d": (
+        _torchvision(
+            "imagenet1k_v1", "resnext101_64x4d-173b62eb.pth", 83.246, _RESIZED_232, artifact=True
+        ),
+    ),
     "vgg11": (_v1("vgg11-8a719046.pth", 69.02, artifact=True),),
     "vgg13": (_v1("vgg13-19584684.pth", 69.928, artifact=True),),
     "vgg16": (_v1("vgg16-397923af.pth", 71.592, artifact=True),),
@@ -182,15 +186,21 @@ WEIGHTS: dict[str, tuple[Weights, ...]] = {
         _torchvision("imagenet1k_v1", "convnext_base-6075fbad.pth", 84.062, _RESIZED_232),
     ),
     "vit_b_16": (
-        _v1("vit_b_16-c867db91.pth", 81.072),
+        _v1("vit_b_16-c867db91.pth", 81.072, artifact=True),
         _swag("linear", "vit_b_16_lc_swag-4e70ced5.pth", 81.886, 224),
     ),
-    "vit_b_32": (_v1("vit_b_32-d86f8d99.pth", 75.912),),
+    "vit_b_32": (_v1("vit_b_32-d86f8d99.pth", 75.912, artifact=True),),
     "vit_l_16": (
-        _torchvision("imagenet1k_v1", "vit_l_16-852ce7e3.pth", 79.662, Preprocessing(resize=242)),
+        _torchvision(
+            "imagenet1k_v1",
+            "vit_l_16-852ce7e3.pth",
+            79.662,
+            Preprocessing(resize=242),
+            artifact=True,
+        ),
         _swag("linear", "vit_l_16_lc_swag-4d563306.pth", 85.146, 224),
     ),
-    "vit_l_32": (_v1("vit_l_32-c7638314.pth", 76.972),),
+    "vit_l_32": (_v1("vit_l_32-c7638314.pth", 76.972, artifact=True),),
     "vit_b_16_384": (_swag("e2e", "vit_b_16_swag-9ac1b537.pth", 85.304, 384),),
     "vit_l_16_512": (_swag("e2e", "vit_l_16_swag-4f3808c9.pth", 88.064, 512),),
     "dinov2_vits14": (

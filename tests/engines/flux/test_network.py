@@ -16,7 +16,7 @@ from pyflux_transfer.errors import EngineError, InputError, TrainingError, Weigh
 from pyflux_transfer.networks.catalog import MODELS, architecture
 from pyflux_transfer.networks.head import Head
 from tests.engines.conformance import Build, Conformance
-from tests.engines.torch_side import noise
+from tests.engines.torch_side import noise, small
 
 pytestmark = pytest.mark.flux
 
@@ -43,6 +43,52 @@ class TestResnet(FluxConformance):
     @pytest.fixture
     def plan(self) -> Plan:
         return Plan(MODELS["resnet18"], Head(3, hidden=(10,), dropout=0.25), seed=3)
+
+
+class Small(FluxConformance):
+    """A family in small, under the name that a subclass gives."""
+
+    family: str
+
+    @pytest.fixture(autouse=True)
+    def _sized(self) -> None:
+        self.side = small(self.family).preprocessing.crop
+
+    @pytest.fixture
+    def plan(self) -> Plan:
+        return Plan(small(self.family), Head(3, hidden=(10,), dropout=0.25), seed=3)
+
+
+class TestEfficientNet(Small):
+    family = "efficientnet"
+
+
+class TestMobileNetV3(Small):
+    family = "mobilenet_v3"
+
+
+class TestDenseNet(Small):
+    family = "densenet"
+
+
+class TestGoogLeNet(Small):
+    family = "googlenet"
+
+
+class TestInceptionV3(Small):
+    family = "inception_v3"
+
+
+class TestConvNeXt(Small):
+    family = "convnext"
+
+
+class TestViT(Small):
+    family = "vit"
+
+
+class TestDINOv2(Small):
+    family = "dinov2"
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ NETWORKS = {
     **{name: (MODELS[name], 40) for name in ("resnet18", "resnext50_32x4d", "squeezenet1_1",
                                              "vgg11_bn")},
     "efficientnet_lite0": (MODELS["efficientnet_lite0"], 48),
+    "convnext_tiny": (MODELS["convnext_tiny"], 40),
+    "dinov2_vits14": (MODELS["dinov2_vits14"], 42),
     **{name: (row, row.preprocessing.crop) for name, row in SMALL.items()},
     "convnext_tiny": (MODELS["convnext_tiny"], 40),
     "dinov2_vits14": (MODELS["dinov2_vits14"], 42),
