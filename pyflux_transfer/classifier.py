@@ -245,7 +245,7 @@ class Classifier:
             watcher.line("the trunk was trained before: were it on these photos, they flatter it")
         run = recipe.follow(
             self.network, self.preprocessing, training, validation, options,
-            _cache(cache), watcher, effort, trials,
+            cache_of(cache), watcher, effort, trials,
         )  # fmt: skip
         self.temperature = run.temperature
         estimate = run.estimate and run.estimate.to_json()
@@ -264,7 +264,7 @@ class Classifier:
         watcher: Watcher | None,
     ) -> Run:
         folder = _run_folder(run_dir, RUN_FILE, resume)
-        watcher, kept = watcher or Silent(), _cache(cache)
+        watcher, kept = watcher or Silent(), cache_of(cache)
         training, validation = self._begin(data, valid, options, watcher)
         if phases[0].cut < resolve_cut(self.units, "head") and self._starts_unsolved:
             watcher.line("deeper steps start from a solved head")
@@ -422,7 +422,7 @@ class Classifier:
         try:
             found = extract(
                 self.network, self.preprocessing, [Item(sample) for sample in samples],
-                partial(_load, preprocessing=self.preprocessing), _cache(cache),
+                partial(_load, preprocessing=self.preprocessing), cache_of(cache),
                 batch_size=options.batch_size, workers=options.workers,
                 timer=Timer(), watcher=watcher, title="features",
             )  # fmt: skip
@@ -572,7 +572,7 @@ def _run_folder(given: str | Path | None, file: str, resume: bool) -> Path | Non
     return Path(given)
 
 
-def _cache(given: bool | Cache) -> Cache:
+def cache_of(given: bool | Cache) -> Cache:
     """Return where features are kept: the user's cache folder for True, nowhere for False."""
     if isinstance(given, Cache):
         return given

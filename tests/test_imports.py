@@ -26,7 +26,7 @@ LAYERS = (
     ("bundle", "insight.*"),
     ("predict",),
     ("training.*",),
-    ("classifier", "comparison", "serving.*"),
+    ("classifier", "comparison", "inspection", "serving.*"),
     ("__init__", "__main__", "demo", "cli.*"),
 )
 

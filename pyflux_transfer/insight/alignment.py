@@ -214,8 +214,9 @@ def _mean(values: Floats, inside: Floats) -> Floats:
 
 
 def blurred(pictures: Floats, width: float) -> Floats:
-    """Return pictures (P, S, S) through a Gaussian of so many pixels."""
-    apart = np.arange(pictures.shape[1])[:, None] - np.arange(pictures.shape[1])
+    """Return pictures (…, S, S) through a Gaussian of so many pixels."""
+    side = np.arange(pictures.shape[-1])
+    apart = side[:, None] - side
     blur = np.exp(-0.5 * (apart / width) ** 2).astype(np.float32)
     blur /= blur.sum(axis=1, keepdims=True)
     return blur @ pictures @ blur.T

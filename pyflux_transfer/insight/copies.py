@@ -42,11 +42,14 @@ class Alike:
     frames: Pairs
 
 
-def alike(features: Floats, pictures: Pixels, names: Sequence[str]) -> Alike:
+def alike(
+    features: Floats, pictures: Pixels, names: Sequence[str], digests: Sequence[str]
+) -> Alike:
     """Find near-copies and frames among photos: features (N, D), pictures (N, 48, 48, 3) uint8.
 
     Those nearest by features, and by outline, are laid over each other. Resized, recompressed,
-    slightly cropped, mirrored, darker or brighter ones are copies. Frames are photos whose `names`
+    slightly cropped, mirrored, darker or brighter ones are copies, and those of equal `digests` are
+    whatever they show. Frames are photos whose `names`
     (with their folders) are alike but for neighbouring numbers, whose features are near and which
     look alike from afar.
     """
@@ -54,9 +57,16 @@ def alike(features: Floats, pictures: Pixels, names: Sequence[str]) -> Alike:
     near, cosines = _candidates(units, pictures)
     found = likeness(pictures, near)
     same = (found.detail >= AGREEING) & (found.colour >= TINTED)
+    equal = _equal(digests)
+    same &= ~np.isin(_keys(near, len(names)), _keys(equal, len(names)))
     follow = _following(names, near) & (cosines >= FRAMES) & (found.outline >= PROMISING[16])
+    follow &= ~np.isin(_keys(near, len(names)), _keys(equal, len(names)))
     return Alike(
-        Pairs(near[same], found.detail[same], found.mirrored[same]),
+        Pairs(
+            np.concatenate([equal, near[same]]),
+            np.concatenate([np.ones(len(equal), np.float32), found.detail[same]]),
+            np.concatenate([np.zeros(len(equal), bool), found.mirrored[same]]),
+        ),
         Pairs(near[follow & ~same], cosines[follow & ~same], found.mirrored[follow & ~same]),
     )
 
@@ -101,6 +111,18 @@ def groups(count: int, *pairs: Ints) -> list[list[int]]:
     return [photos for photos in together.values() if len(photos) > 1]
 
 
+def _equal(digests: Sequence[str]) -> Ints:
+    """Return pairs (P, 2) of the first photo of some content and each later one."""
+    first: dict[str, int] = {}
+    pairs = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests)]
+    return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int64).reshape(-1, 2)
+
+
+def _keys(pairs: Ints, count: int) -> Ints:
+    """Return one number for each pair of `count` photos."""
+    return np.asarray(pairs[:, 0] * count + pairs[:, 1])
+
+
 def _candidates(units: Floats, pictures: Pixels) -> tuple[Ints, Floats]:
     """Return pairs worth a closer look (P, 2), and the cosine of their features (P,)."""
     outlines = _outlines(pictures)
@@ -113,7 +135,7 @@ def _candidates(units: Floats, pictures: Pixels) -> tuple[Ints, Floats]:
         first = np.repeat(np.arange(len(queries)), places.shape[1])
         pair = np.stack([first, places.ravel()], axis=1)[products.ravel() >= least]
         pair = np.sort(pair[pair[:, 0] != pair[:, 1]], axis=1)
-        numbers.append(pair[:, 0] * len(units) + pair[:, 1])
+        numbers.append(_keys(pair, len(units)))
     found = np.unique(np.concatenate(numbers))
     pairs = np.stack([found // len(units), found % len(units)], axis=1)
     cosines = np.concatenate(
