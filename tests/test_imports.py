@@ -26,7 +26,7 @@ LAYERS = (
     ("bundle", "insight.*"),
     ("predict",),
     ("training.*",),
-    ("classifier", "comparison", "inspection", "serving.*"),
+    ("classifier", "comparison", "inspection", "checked", "serving.*"),
     ("__init__", "__main__", "demo", "cli.*"),
 )
 
@@ -45,6 +45,7 @@ OWNERS = {
     "typer": ("cli.*",),
     "rich": ("insight.tables", "insight.summary", "cli.*"),
     "matplotlib": ("insight.plot",),
+    "jinja2": ("insight.page",),
     "threadpoolctl": ("training.rows",),
     "sklearn": ("demo",),
     "filelock": ("training.*",),

@@ -16,6 +16,7 @@ import typer
 
 from pyflux_transfer.cli import (
     cache,
+    check,
     compare,
     demo,
     evaluate,
@@ -54,7 +55,7 @@ def program(
     del version, debug  # `main` takes --debug wherever it stands
 
 
-for group in (train, compare, evaluate, predict, networks, cache, demo, setup, serve):
+for group in (check, train, compare, evaluate, predict, networks, cache, demo, setup, serve):
     group.register(app)
 
 
