@@ -12,6 +12,7 @@ from pyflux_transfer.errors import InputError, PyFluxTransferError
 from pyflux_transfer.insight.findings import Finding, Findings
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.inspection import check
+from pyflux_transfer.labelling import Proposal, propose
 from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.predict import Prediction
@@ -29,6 +30,7 @@ __all__ = [
     "InputError",
     "Prediction",
     "Preprocessing",
+    "Proposal",
     "PyFluxTransferError",
     "Run",
     "Splits",
@@ -36,5 +38,6 @@ __all__ = [
     "check",
     "compare",
     "load",
+    "propose",
     "scan",
 ]

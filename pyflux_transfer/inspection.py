@@ -269,15 +269,12 @@ def _labels(dataset: Dataset, judged: HeadResult) -> Iterator[Finding]:
         other = dataset.classes[doubts.suggested[i]]
         likely = float(probabilities[i, doubts.suggested[i]])
         given = float(probabilities[i, labels[i]])
-        why = (
-            f"looks like {other} ({_percent(likely)}), hardly like "
-            f"{dataset.classes[labels[i]]} ({_percent(given)})"
-        )
+        why = f"{other} {_percent(likely)}, {dataset.classes[labels[i]]} {_percent(given)}"
         yield Finding("label", int(known[i]), float(doubts.score[i]), why, other, likely)
 
 
 def _percent(share: float) -> str:
-    return "below 1 %" if share < 0.01 else f"{100 * share:.0f} %"
+    return "below 1\u00a0%" if share < 0.01 else f"{100 * share:.0f}\u00a0%"
 
 
 def _copies(photos: Sequence[Photo], pairs: Pairs) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from pyflux_transfer.cli import (
     compare,
     demo,
     evaluate,
+    following,
     networks,
     predict,
     serve,
@@ -55,7 +56,19 @@ def program(
     del version, debug  # `main` takes --debug wherever it stands
 
 
-for group in (check, train, compare, evaluate, predict, networks, cache, demo, setup, serve):
+for group in (
+    check,
+    train,
+    compare,
+    evaluate,
+    predict,
+    following,
+    networks,
+    cache,
+    demo,
+    setup,
+    serve,
+):
     group.register(app)
 
 

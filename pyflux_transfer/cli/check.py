@@ -20,7 +20,7 @@ from pyflux_transfer.cli.options import (
     WeightsOption,
 )
 from pyflux_transfer.errors import InputError
-from pyflux_transfer.insight.tables import errors
+from pyflux_transfer.insight.tables import console, errors
 from pyflux_transfer.storage import check_writable
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def check(
     apply: Annotated[
         Path | None, typer.Option(help="Apply the decisions of this table instead of checking.")
     ] = None,
-    out: Annotated[
-        Path, typer.Option(help="With --apply: the table of photos to write.")
-    ] = Path("checked.csv"),
+    out: Annotated[Path, typer.Option(help="With --apply: the table of photos to write.")] = Path(
+        "checked.csv"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
     cache: Cache = True,
     seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
@@ -92,7 +92,7 @@ def check(
 def _tell(found: Findings, targets: list[Path | None]) -> None:
     report.findings(found)
     for target in targets:
-        report.console.print(f"written {target}", soft_wrap=True)
+        console.print(f"written {target}", soft_wrap=True)
 
 
 def _apply(data: Path, decisions: Path, out: Path) -> None:

@@ -25,6 +25,7 @@ from pyflux_transfer.insight.findings import Findings
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.insight.tables import console, show, table
 from pyflux_transfer.installation.doctor import Check
+from pyflux_transfer.labelling import Proposed
 from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.predict import Prediction
 from pyflux_transfer.training.callbacks import Record
@@ -186,6 +187,15 @@ def findings(found: Findings, out: Console = console) -> None:
     out.print("\nWhat to do first")
     for number, line in enumerate(found.verdict(), start=1):
         out.print(f"{number}. {readable(line)}", soft_wrap=True)
+
+
+def next_photos(photos: Sequence[Proposed], out: Console = console) -> None:
+    """Print the photos to label next, with what they may be."""
+    rows = table("#", "photo", "perhaps", "probability")
+    for photo in photos:
+        cells = (str(photo.order), readable(photo.path), photo.label, f"{photo.probability:.1%}")
+        rows.add_row(*cells)
+    show(rows, out)
 
 
 def _span(stages: Sequence[str]) -> str:

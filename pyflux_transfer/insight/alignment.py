@@ -54,7 +54,8 @@ def likeness(pictures: Pixels, pairs: Ints) -> Likeness:
     """Compare pairs (P, 2) of pictures (N, 48, 48, 3) uint8, the second also mirrored."""
     grey = (pictures @ _LUMA).astype(np.float32)
     count = len(pairs)
-    found = Likeness(*(np.full(count, -1, np.float32) for _ in range(3)), np.zeros(count, bool))
+    outline, detail, colour = (np.full(count, -1, np.float32) for _ in range(3))
+    found = Likeness(outline, detail, colour, np.zeros(count, bool))
     fits = np.zeros((count, 4), np.float32)
     for where in _blocks(np.arange(count), 8):
         either = [_coarse(grey, pairs[where], fits[where], 8, turned) for turned in (False, True)]
@@ -103,13 +104,15 @@ def _fine(pictures: Pixels, pairs: Ints, fit: Floats, mirrored: Flags) -> tuple[
     one = pictures[pairs[:, 0]].astype(np.float32)
     two = _turned(pictures[pairs[:, 1]].astype(np.float32), mirrored)
     grey = [one @ _LUMA, two @ _LUMA]
-    fit = _fitted(*grey, fit)
+    fit = _fitted(grey[0], grey[1], fit)
     moved, inside = _warped(grey[1], fit)
-    tints = [np.stack([x[..., k] - g for k in (0, 2)], 1) for x, g in zip((one, two), grey, strict=True)]
+    tints = [
+        np.stack([x[..., k] - g for k in (0, 2)], 1) for x, g in zip((one, two), grey, strict=True)
+    ]
     tints[1] = np.stack([_warped(tints[1][:, k], fit)[0] for k in (0, 1)], 1)
     seen = inside.mean(axis=(1, 2)) >= LEAST_OVERLAP
     detail = _structure(grey[0], moved, inside)
-    colour = _tinted(*tints, inside[:, None])
+    colour = _tinted(tints[0], tints[1], inside[:, None])
     return np.where(seen, detail, -1), np.where(seen, colour, -1)
 
 
@@ -144,13 +147,14 @@ def _warped(moving: Floats, fit: Floats) -> tuple[Floats, Floats]:
     across, down = (_between(grid, side) for grid in grids)
     moved = down @ moving @ across.transpose(0, 2, 1)
     within = [(np.abs(grid) <= 1).astype(np.float32) for grid in grids]
-    return moved, within[1][:, :, None] * within[0][:, None, :]
+    return np.asarray(moved), np.asarray(within[1][:, :, None] * within[0][:, None, :])
 
 
 def _between(grid: Floats, side: int) -> Floats:
     """Return matrices (P, S, S) that interpolate linearly at places (P, S) from -1 to 1."""
     pixels = ((grid + 1) * side / 2 - 0.5).clip(0, side - 1)
-    return np.maximum(0, 1 - np.abs(pixels[..., None] - np.arange(side, dtype=np.float32)))
+    near = 1 - np.abs(pixels[..., None] - np.arange(side, dtype=np.float32))
+    return np.asarray(np.maximum(near, 0))
 
 
 def _places(side: int) -> Floats:
@@ -161,7 +165,7 @@ def _places(side: int) -> Floats:
 def _reduced(pictures: Floats, side: int) -> Floats:
     """Return pictures (P, S, S) of (P, 48, 48)."""
     step = SIDE // side
-    return pictures.reshape(len(pictures), side, step, side, step).mean(axis=(2, 4))
+    return np.asarray(pictures.reshape(len(pictures), side, step, side, step).mean(axis=(2, 4)))
 
 
 def _turned(pictures: Floats, mirrored: Flags | bool) -> Floats:
@@ -201,7 +205,7 @@ def _structure(one: Floats, two: Floats, inside: Floats) -> Floats:
 
 
 def _tinted(one: Floats, two: Floats, inside: Floats) -> Floats:
-    """Return how far tints (P, 2, S, S) agree (P,); greys agree. Of tints only the broad is kept."""
+    """Return how far tints (P, 2, S, S) agree (P,), fine detail left out; greys agree."""
     one, two = blurred(one, SMOOTH), blurred(two, SMOOTH)
     both, left, right = (
         _mean(x.sum(axis=1), inside[:, 0]) + TINT**2 for x in (one * two, one * one, two * two)
@@ -210,13 +214,13 @@ def _tinted(one: Floats, two: Floats, inside: Floats) -> Floats:
 
 
 def _mean(values: Floats, inside: Floats) -> Floats:
-    return (values * inside).sum(axis=(1, 2)) / np.maximum(inside.sum(axis=(1, 2)), 1)
+    return np.asarray((values * inside).sum(axis=(1, 2)) / np.maximum(inside.sum(axis=(1, 2)), 1))
 
 
 def blurred(pictures: Floats, width: float) -> Floats:
     """Return pictures (…, S, S) through a Gaussian of so many pixels."""
     side = np.arange(pictures.shape[-1])
     apart = side[:, None] - side
-    blur = np.exp(-0.5 * (apart / width) ** 2).astype(np.float32)
+    blur: Floats = np.exp(-0.5 * (apart / width) ** 2).astype(np.float32)
     blur /= blur.sum(axis=1, keepdims=True)
-    return blur @ pictures @ blur.T
+    return np.asarray(blur @ pictures @ blur.T)

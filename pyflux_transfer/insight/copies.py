@@ -172,7 +172,7 @@ def _following(names: Sequence[str], pairs: Ints) -> NDArray[np.bool_]:
 
 def _numbered(name: str) -> tuple[str, int | None]:
     """Return a name without its last number, and the number."""
-    stem, dot, ending = name.rpartition(".")
+    stem, dot, _ = name.rpartition(".")
     found = _NUMBER.search(stem if dot else name)
     if not found:
         return name, None

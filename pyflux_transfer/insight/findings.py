@@ -148,7 +148,8 @@ def _advice(kind: str, findings: Findings) -> str:
     row = KINDS[kind]
     count = len(findings.of(kind))
     if kind in GROUPED:
-        how = f"{count} photos in {len(findings.sets(kind))} sets"
+        sets = len(findings.sets(kind))
+        how = f"{count} photos in {sets} {'set' if sets == 1 else 'sets'}"
     else:
         how = f"{count} of {len(findings.photos)}"
     return f"{row.title}: {how}. {row.advice}"
@@ -160,7 +161,7 @@ def _balance(counts: dict[str, int]) -> list[str]:
     if few := [name for name, count in counts.items() if count < FEW]:
         more = f" and {len(few) - 3} more" if len(few) > 3 else ""
         said.append(
-            f"Few photos: {', '.join(few[:3])}{more} have less than {FEW}. More of them are the "
+            f"Few photos: {', '.join(few[:3])}{more} have fewer than {FEW}. More of them are the "
             "surest way to a better model."
         )
     least, most = min(counts, key=lambda n: counts[n]), max(counts, key=lambda n: counts[n])

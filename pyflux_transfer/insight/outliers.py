@@ -58,4 +58,4 @@ def _distance(units: Floats) -> Floats:
     """Return each row's distance to its fifth nearest, or to the farthest of fewer."""
     count = min(NEIGHBOURS, len(units) - 1)
     _, products = nearest(units, units, count + 1)  # the row itself is among them
-    return np.sqrt(np.maximum(2 - 2 * products.min(axis=1), 0))
+    return np.asarray(np.sqrt(np.maximum(2 - 2 * products.min(axis=1), 0)))
