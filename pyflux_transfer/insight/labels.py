@@ -37,22 +37,22 @@ def doubt(probabilities: Floats, labels: Labels) -> Doubts:
     ranked them better than the label's probability alone does.
     """
     rows = np.arange(len(labels))
-    given = np.log(np.maximum(probabilities[rows, labels], LEAST))
     typical = thresholds(probabilities, labels)
     reaching = np.where(probabilities >= typical, probabilities, 0)
     wrong = (reaching.max(axis=1) > 0) & (reaching.argmax(axis=1) != labels)
-    relative = np.log(np.maximum(probabilities, LEAST)) - np.log(np.maximum(typical, LEAST))
+    usual = np.log(typical.clip(LEAST, 1))
+    relative = np.log(np.maximum(probabilities, LEAST)) - usual
     others = relative.copy()
     others[rows, labels] = -np.inf
     likeliest = np.where(wrong, reaching.argmax(axis=1), others.argmax(axis=1))
-    score = HALF * relative[rows, likeliest] - (given - np.log(np.maximum(typical, LEAST))[labels])
+    score = HALF * relative[rows, likeliest] - relative[rows, labels]
     return Doubts(score, likeliest.astype(np.int64), wrong)
 
 
 def thresholds(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
-    """Return each class's mean probability over its photos (C,); 1 for a class without any."""
+    """Return each class's mean probability over its photos (C,), infinite without any."""
     classes = probabilities.shape[1]
     counts = np.bincount(labels, minlength=classes)
     own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     sums = np.bincount(labels, own, minlength=classes)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), 1.0)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
