@@ -86,9 +86,7 @@ def test_unreadable_and_blank_photos_are_told(folder: Path) -> None:
     assert len(found.groups) == len(found.photos)
 
 
-def test_each_photo_is_decoded_once_and_passes_the_trunk_once(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_each_photo_is_decoded_once_and_passes_the_trunk_once(folder: Path, tmp_path: Path) -> None:
     first, again = Notes(), Notes()
     kept = Cache(tmp_path / "kept")
     found = check(folder, watcher=first, cache=kept)

@@ -19,7 +19,11 @@ def looked(images: list[Image.Image], names: list[str] | None = None) -> Alike:
 
 def test_altered_copies_are_found_and_nothing_else() -> None:
     images = [drawn(seed) for seed in range(20)]
-    images += [images[4].resize((70, 50)), ImageOps.mirror(images[7]), images[4].crop((5, 4, 155, 116))]
+    images += [
+        images[4].resize((70, 50)),
+        ImageOps.mirror(images[7]),
+        images[4].crop((5, 4, 155, 116)),
+    ]
     found = looked(images)
     assert groups(len(images), found.copies.photos) == [[4, 20, 22], [7, 21]]
     told = dict(zip(map(tuple, found.copies.photos.tolist()), found.copies.mirrored, strict=True))
