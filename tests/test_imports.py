@@ -26,7 +26,7 @@ LAYERS = (
     ("bundle", "insight.*"),
     ("predict",),
     ("training.*",),
-    ("classifier", "comparison", "inspection", "checked", "labelling", "serving.*"),
+    ("classifier", "comparison", "inspection", "labelling", "serving.*"),
     ("__init__", "__main__", "demo", "cli.*"),
 )
 

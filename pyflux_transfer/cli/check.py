@@ -61,7 +61,8 @@ def check(
     if apply:
         _apply(data, apply, out)
         return
-    from pyflux_transfer import checked
+    from pyflux_transfer.insight import check_tables
+    from pyflux_transfer.insight.check_page import write_page
     from pyflux_transfer.insight.page import possible
     from pyflux_transfer.inspection import check as look
     from pyflux_transfer.inspection import folder_of
@@ -78,11 +79,11 @@ def check(
     )  # fmt: skip
     folder = folder_of(data)
     if csv != NONE:
-        checked.write_findings(csv, found)
+        check_tables.write_findings(csv, found)
     if page != NONE:
-        checked.write_page(page, found, folder, str(data))
+        write_page(page, found, folder, str(data))
     if write_groups:
-        checked.write_groups(write_groups, found, folder)
+        check_tables.write_groups(write_groups, found, folder)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
     else:
@@ -96,7 +97,7 @@ def _tell(found: Findings, targets: list[Path | None]) -> None:
 
 
 def _apply(data: Path, decisions: Path, out: Path) -> None:
-    from pyflux_transfer.checked import apply
+    from pyflux_transfer.insight.decisions import apply
 
     if out.suffix.lower() != ".csv":
         raise InputError(f"--out must name a .csv table, got '{out}'.")

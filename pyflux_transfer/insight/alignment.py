@@ -52,13 +52,15 @@ class Likeness:
 
 def likeness(pictures: Pixels, pairs: Ints) -> Likeness:
     """Compare pairs (P, 2) of pictures (N, 48, 48, 3) uint8, the second also mirrored."""
-    grey = (pictures @ _LUMA).astype(np.float32)
     count = len(pairs)
     outline, detail, colour = (np.full(count, -1, np.float32) for _ in range(3))
     found = Likeness(outline, detail, colour, np.zeros(count, bool))
     fits = np.zeros((count, 4), np.float32)
+    coarse = {side: reduced(pictures, side) for side in (8, 16, 24)}
     for where in _blocks(np.arange(count), 8):
-        either = [_coarse(grey, pairs[where], fits[where], 8, turned) for turned in (False, True)]
+        either = [
+            _coarse(pictures, pairs[where], fits[where], 8, turned) for turned in (False, True)
+        ]
         better = either[1][1] > either[0][1]
         found.mirrored[where] = better
         fits[where] = np.where(better[:, None], either[1][0], either[0][0])
@@ -66,13 +68,13 @@ def likeness(pictures: Pixels, pairs: Ints) -> Likeness:
     close = np.flatnonzero(found.outline >= PROMISING[8])
     for where in _blocks(close, 16):
         fits[where], found.outline[where] = _coarse(
-            grey, pairs[where], fits[where], 16, found.mirrored[where]
+            coarse[16], pairs[where], fits[where], found.mirrored[where]
         )
     close = close[found.outline[close] >= PROMISING[16]]
     details = np.full(count, -1, np.float32)
     for where in _blocks(close, 24):
         fits[where], details[where] = _coarse(
-            grey, pairs[where], fits[where], 24, found.mirrored[where], SMOOTH * 24 / SIDE
+            coarse[24], pairs[where], fits[where], found.mirrored[where], SMOOTH * 24 / SIDE
         )
     for where in _blocks(close[details[close] >= PROMISING[24]], SIDE):
         found.detail[where], found.colour[where] = _fine(
@@ -87,11 +89,10 @@ def _blocks(where: Ints, side: int) -> Iterator[Ints]:
 
 
 def _coarse(
-    grey: Floats, pairs: Ints, fit: Floats, side: int, mirrored: Flags | bool, smooth: float = 0
+    grey: Floats, pairs: Ints, fit: Floats, mirrored: Flags | bool, smooth: float = 0
 ) -> tuple[Floats, Floats]:
     """Return fits at a small size, and how the pictures, or what is no broader, then correlate."""
-    one, two = (_reduced(grey[pairs[:, k]], side) for k in (0, 1))
-    two = _turned(two, mirrored)
+    one, two = grey[pairs[:, 0]], _turned(grey[pairs[:, 1]], mirrored)
     fit = _fitted(one, two, fit)
     moved, inside = _warped(two, fit)
     if smooth:
@@ -162,10 +163,15 @@ def _places(side: int) -> Floats:
     return ((np.arange(side) + 0.5) * 2 / side - 1).astype(np.float32)
 
 
-def _reduced(pictures: Floats, side: int) -> Floats:
-    """Return pictures (P, S, S) of (P, 48, 48)."""
+def reduced(pictures: Pixels, side: int) -> Floats:
+    """Return grey pictures (N, S, S) of (N, 48, 48, 3) uint8."""
+    found = np.empty((len(pictures), side, side), np.float32)
     step = SIDE // side
-    return np.asarray(pictures.reshape(len(pictures), side, step, side, step).mean(axis=(2, 4)))
+    for start in range(0, len(pictures), BLOCK_PIXELS // SIDE):
+        grey = pictures[start : start + BLOCK_PIXELS // SIDE] @ _LUMA
+        parts = grey.reshape(len(grey), side, step, side, step)
+        found[start : start + len(grey)] = parts.mean(axis=(2, 4))
+    return found
 
 
 def _turned(pictures: Floats, mirrored: Flags | bool) -> Floats:

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflux_transfer.insight.alignment import PROMISING, Floats, Ints, Pixels, blurred, likeness
+from pyflux_transfer.insight.alignment import (
+    PROMISING,
+    Floats,
+    Ints,
+    Pixels,
+    blurred,
+    likeness,
+    reduced,
+)
 
 NEAREST = 5  # photos that are compared with each, by features, by outline and by its mirror image
 DISTANT = 0.3, 0.2  # cosines of features, and of outlines, below which none is compared
@@ -21,7 +29,6 @@ BLOCK_VALUES = 2**23  # similarities at once
 OUTLINE = 16  # pixels of a side
 BROAD, FAINT = 2.0, 8.0  # pixels of what is no outline; levels of what tells nothing
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _NUMBER = re.compile(r"(\d+)(?!.*\d)")
 
 
@@ -152,9 +159,7 @@ def _parts(pairs: Ints, width: int) -> list[Ints]:
 
 def _outlines(pictures: Pixels) -> Floats:
     """Return grey pictures (N, 16, 16) without what is broad, of length 1; blank ones are 0."""
-    step = pictures.shape[1] // OUTLINE
-    grey = (pictures @ _LUMA).astype(np.float32)
-    small = grey.reshape(len(grey), OUTLINE, step, OUTLINE, step).mean(axis=(2, 4))
+    small = reduced(pictures, OUTLINE)
     small -= blurred(small, BROAD)
     return np.asarray(small / (np.linalg.norm(small, axis=(1, 2), keepdims=True) + FAINT))
 

@@ -40,3 +40,8 @@ def test_counts_leave_out_what_is_unreadable() -> None:
     found = findings(Finding("unreadable", 0, 1, "empty"))
     assert found.counts() == {"ant": {"train": 29}, "bee": {"train": 30}}
     assert found.to_json()["counts"] == found.counts()
+
+
+def test_every_kind_says_what_it_means_and_what_to_do() -> None:
+    for row in KINDS.values():
+        assert all(row.__dict__.values())
