@@ -58,9 +58,7 @@ def likeness(pictures: Pixels, pairs: Ints) -> Likeness:
     fits = np.zeros((count, 4), np.float32)
     coarse = {side: reduced(pictures, side) for side in (8, 16, 24)}
     for where in _blocks(np.arange(count), 8):
-        either = [
-            _coarse(pictures, pairs[where], fits[where], 8, turned) for turned in (False, True)
-        ]
+        either = [_coarse(coarse[8], pairs[where], fits[where], turned) for turned in (False, True)]
         better = either[1][1] > either[0][1]
         found.mirrored[where] = better
         fits[where] = np.where(better[:, None], either[1][0], either[0][0])
