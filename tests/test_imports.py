@@ -26,7 +26,16 @@ LAYERS = (
     ("bundle", "insight.*"),
     ("predict",),
     ("training.*",),
-    ("model", "loading", "fitting", "classifier", "comparison", "serving.*"),
+    (
+        "model",
+        "loading",
+        "fitting",
+        "classifier",
+        "comparison",
+        "inspection",
+        "labelling",
+        "serving.*",
+    ),
     ("__init__", "__main__", "demo", "cli.*"),
 )
 
@@ -45,6 +54,7 @@ OWNERS = {
     "typer": ("cli.*",),
     "rich": ("insight.tables", "insight.summary", "cli.*"),
     "matplotlib": ("insight.plot",),
+    "jinja2": ("insight.page",),
     "threadpoolctl": ("training.rows",),
     "sklearn": ("demo",),
     "filelock": ("training.*",),

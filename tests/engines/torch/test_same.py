@@ -26,8 +26,6 @@ NETWORKS = {
     "convnext_tiny": (MODELS["convnext_tiny"], 40),
     "dinov2_vits14": (MODELS["dinov2_vits14"], 42),
     **{name: (row, row.preprocessing.crop) for name, row in SMALL.items()},
-    "convnext_tiny": (MODELS["convnext_tiny"], 40),
-    "dinov2_vits14": (MODELS["dinov2_vits14"], 42),
 }  # fmt: skip
 
 
