@@ -7,6 +7,7 @@ module PyFluxTransfer
 using ChainRulesCore: @ignore_derivatives
 using Flux
 using Flux: BatchNorm, Chain, Conv, Dense, Dropout, Parallel, SkipConnection
+using JSON: JSON
 using Libdl: Libdl
 using LinearAlgebra: BLAS
 using Metalhead
@@ -33,11 +34,18 @@ include("weights.jl")
 include("rewrite.jl")
 include("inference.jl")
 include("training.jl")
+# Files and photos, without Python
+include("safetensors.jl")
+include("resample.jl")
+include("images.jl")
+include("bundle.jl")
+include("classify.jl")
 # The same, by handle and pointer, for another language
 include("bridge.jl")
 include("precompile.jl")
 
 export Layer, Network, Plan, Unit, Update
+export BundleError, Classifier, Preprocessing, classify, preprocess, probabilities
 export cut_at!, embed, load!, logits, parse_plan, prepare!, pretrained, state, step!, trunk
 
 end

@@ -6,6 +6,7 @@ using Flux, NNlib, Optimisers, Random, Test
 using PyFluxTransfer: Layer, Network, Plan, Unit, Update
 
 include("plans.jl")
+include("bundles.jl")
 
 @testset "PyFluxTransfer" begin
     for name in (
@@ -21,7 +22,15 @@ include("plans.jl")
             "rewrite",
             "inference",
             "training",
+            "safetensors",
+            "resample",
+            "images",
+            "bundle",
+            "classify",
+            "home",
             "bridge",
+            "docs",
+            "aqua",
         )
         @testset "$name" begin
             include("$name.jl")
