@@ -56,7 +56,7 @@ entry(
         ("{\"a\":$(entry([-1], 0, 4))}", 4, "has no shape"),
         ("{\"a\":$(entry([1.0], 0, 4))}", 4, "has no shape"),
         ("{\"a\":$(entry([true], 0, 4))}", 4, "has no shape"),
-        ("{\"a\":$(entry("[1$("0"^25)]", 0, 4))}", 4, "has no shape"),
+        ("{\"a\":$(entry("[1$("0"^25)]", 0, 4))}", 4, "not a readable"),
         ("{\"a\":$(entry(ones(Int, 9), 0, 4))}", 4, "has no shape"),
         ("{\"a\":$(entry([1], -4, 0))}", 4, "has no place"),
         ("{\"a\":$(entry([1], 0, "4,8"))}", 4, "has no place"),
