@@ -43,6 +43,7 @@ include("classify.jl")
 # The same, by handle and pointer, for another language
 include("bridge.jl")
 include("precompile.jl")
+include("precompile_files.jl")
 
 export Layer, Network, Plan, Unit, Update
 export BundleError, Classifier, Preprocessing, classify, preprocess, probabilities
