@@ -40,13 +40,14 @@ include("resample.jl")
 include("images.jl")
 include("bundle.jl")
 include("classify.jl")
+include("newhead.jl")
 # The same, by handle and pointer, for another language
 include("bridge.jl")
 include("precompile.jl")
 include("precompile_files.jl")
 
 export Layer, Network, Plan, Unit, Update
-export BundleError, Classifier, Preprocessing, classify, preprocess, probabilities
+export BundleError, Classifier, Preprocessing, classify, preprocess, probabilities, with_head
 export cut_at!, embed, load!, logits, parse_plan, prepare!, pretrained, state, step!, trunk
 
 end

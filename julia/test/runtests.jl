@@ -27,6 +27,7 @@ include("bundles.jl")
             "images",
             "bundle",
             "classify",
+            "newhead",
             "home",
             "bridge",
             "docs",
