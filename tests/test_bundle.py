@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 from pyflux_transfer import bundle as checkpoint
 from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.engines.base import Plan
+from pyflux_transfer.engines.flux.network import describe as plan_text
 from pyflux_transfer.errors import BundleError, InputError, PyFluxTransferError, StorageError
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
@@ -223,15 +224,32 @@ def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
 def test_a_bundle_of_format_1_has_the_temperature_1(saved: Path) -> None:
     def older(row: dict[str, Any]) -> None:
         row.update(format=1)
-        del row["temperature"]
+        del row["temperature"], row["plan"]
 
     assert_equal(checkpoint.read(edited(saved, older)), replace(bundle(), temperature=1.0))
+
+
+def test_a_bundle_of_format_2_has_no_plan(saved: Path) -> None:
+    def older(row: dict[str, Any]) -> None:
+        row.update(format=2)
+        del row["plan"]
+
+    assert_equal(checkpoint.read(edited(saved, older)), bundle())
+
+
+def test_a_bundle_holds_the_plan_of_its_network(saved: Path) -> None:
+    with safe_open(str(saved), framework="numpy") as file:
+        plan = json.loads(file.metadata()[checkpoint.KEY])["plan"]
+    assert plan == plan_text(Plan(fake.TINY, HEAD))
+    assert plan.count("[[units]]") == len(Plan(fake.TINY, HEAD).units)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda row: row.update(format=3), "format 3; this version reads 1 and 2. Upgrade"),
+        (lambda row: row.update(format=4), "format 4; this version reads 1, 2, 3. Upgrade"),
+        (lambda row: row.pop("plan") and None, "cannot be used.*plan"),
+        (lambda row: row.update(plan=None), "plan must be a JSON str"),
         (lambda row: row.update(format="1"), "format '1'"),
         (lambda row: row.pop("format"), "description cannot be read"),
         (lambda _: "{", "description cannot be read"),
