@@ -285,7 +285,7 @@ def _copies(photos: Sequence[Photo], pairs: Pairs) -> Iterator[Finding]:
         kind = "leak" if len(splits) > 1 else "conflict" if len(labels) > 1 else "copy"
         for i in members:
             score, other, mirrored = best[i]
-            same = "equal to" if score >= 1 else "the same picture as"
+            same = "equal to" if score >= 1 else "looks the same as"
             why = f"{same} {photos[other].path}" + (", mirrored" if mirrored else "")
             yield Finding(kind, i, score, why, set=number)
 
