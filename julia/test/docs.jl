@@ -39,7 +39,7 @@ doctests = [m[1] for text in docstrings() for m in eachmatch(r"```jldoctest\n(.*
 end
 
 @testset "exported names are documented" begin
-    for name in names(PyFluxTransfer)
+    for name in Base.names(PyFluxTransfer)
         text = string(Base.Docs.doc(Base.Docs.Binding(PyFluxTransfer, name)))
         @test !occursin("No documentation found", text)
     end

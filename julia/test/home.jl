@@ -13,19 +13,19 @@ kinds = repeat(1:2, 8)
 photos = photo.(kinds, 1:16)
 x = stack(preprocess(model.preprocessing, image) for image in photos)
 y = Flux.onehotbatch(model.classes[kinds], model.classes)
-loss(chain, x, y) = Flux.logitcrossentropy(chain(x), y)
+cost(chain, x, y) = Flux.logitcrossentropy(chain(x), y)
 before = Flux.testmode!(deepcopy(model.net.chain))
-start = loss(before, x, y)
+start = cost(before, x, y)
 
 @testset "Flux.train! on the chain" begin
     optimizer = Flux.setup(Adam(0.02), model.net.chain)
     Flux.freeze!(optimizer.layers[1]) # the stem stays
     stem = copy(model.net.chain[1][1].weight)
     for _ in 1:20
-        Flux.train!(loss, model.net.chain, [(x, y)], optimizer)
+        Flux.train!(cost, model.net.chain, [(x, y)], optimizer)
     end
     @test model.net.chain[1][1].weight == stem
-    @test loss(Flux.testmode!(deepcopy(model.net.chain)), x, y) < 0.85 * start
+    @test cost(Flux.testmode!(deepcopy(model.net.chain)), x, y) < 0.85 * start
 end
 
 @testset "saved, opened, classified" begin
@@ -44,7 +44,7 @@ end
     head = model.net.chain[end]
     optimizer = Flux.setup(Descent(0.1), model.net.chain)
     was = copy(head.weight)
-    _, grads = Flux.withgradient(chain -> loss(chain, x, y), model.net.chain)
+    _, grads = Flux.withgradient(chain -> cost(chain, x, y), model.net.chain)
     Flux.update!(optimizer, model.net.chain, grads[1])
     @test head.weight != was && state(model.net)["fc.3.weight"] == permutedims(head.weight)
 end
