@@ -86,13 +86,13 @@ function open(path::AbstractString; device = Flux.cpu_device())
     temperature = field(header, "temperature", Real, refuse)
     0 < temperature < Inf ||
         refuse("cannot be used (the temperature must be a positive number, got $temperature)")
-    how = usable(() -> read_preprocessing(header["preprocessing"]), refuse)
-    plan = usable(
+    how = guarded(() -> read_preprocessing(header["preprocessing"]), refuse)
+    plan = guarded(
         () -> checked(parse_plan(header["plan"]), sum(length, values(tensors); init = 0)),
         refuse,
     )
-    net = usable(() -> Network(plan, device), refuse)
-    usable(() -> cut_at!(net, header["cut"]), refuse)
+    net = guarded(() -> Network(plan, device), refuse)
+    guarded(() -> cut_at!(net, header["cut"]), refuse)
     outputs = classes(net)
     length(names) == outputs ||
         throw(BundleError("$path names $(length(names)) classes for $outputs outputs."))
@@ -100,7 +100,7 @@ function open(path::AbstractString; device = Flux.cpu_device())
     for (name, x) in tensors
         all(isfinite, x) || damaged("tensor '$name' holds NaN or infinite values")
     end
-    usable(() -> load!(net, tensors), why -> damaged("weights do not fit: $why"))
+    guarded(() -> load!(net, tensors), why -> damaged("weights do not fit: $why"))
     info = field(header, "info", AbstractDict, refuse)
     architecture = field(header, "architecture", String, refuse)
     return Classifier(net, names, how, temperature, architecture, info, header)
@@ -135,7 +135,7 @@ function field(header, name, kind, refuse)
 end
 
 # What the file says is wrong, whatever it is that fails on it.
-function usable(work, refuse)
+function guarded(work, refuse)
     return try
         work()
     catch error

@@ -27,7 +27,6 @@ Probabilities (classes, N) of preprocessed images (W, H, 3, N), the temperature 
 """
 function probabilities(model::Classifier, images::AbstractArray{Float32, 4})
     net = model.net
-    forget!(net, eachindex(net.units)) # weights may have been changed through the chain
     scores = in_test_mode(() -> Array(logits(net, embed(net, images))), net.chain)
     all(isfinite, scores) ||
         throw(DomainError(extrema(scores), "the network's outputs are not finite"))

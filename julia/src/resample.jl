@@ -6,14 +6,14 @@ const PRECISION = 32 - 8 - 2 # bits behind the point: room for a sum beyond 0…
 triangle(x) = max(1 - abs(x), 0.0)
 
 # Keys' cubic convolution with a = −1/2.
-function cubic(x)
+function pillow_cubic(x)
     x = abs(x)
     x < 1 && return (1.5x - 2.5) * x * x + 1
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0.0
 end
 
 # name => half the width of the filter, in pixels of the smaller image, and the filter
-const FILTERS = Dict("bilinear" => (1.0, triangle), "bicubic" => (2.0, cubic))
+const FILTERS = Dict("bilinear" => (1.0, triangle), "bicubic" => (2.0, pillow_cubic))
 
 """
 For each of `size` pixels that `first` … `last` of `count` pixels become: the pixel where its window

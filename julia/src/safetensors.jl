@@ -23,7 +23,7 @@ unreadable(path, why) = throw(BundleError(
 ))
 
 "Where a tensor lies: its sizes in Julia's order and its bytes, counted from the header's end."
-struct Place
+struct Extent
     size::Vector{Int}
     first::Int
     last::Int # the byte behind it
@@ -62,7 +62,7 @@ function read_header(io::IO, path)
     metadata = pop!(header, "__metadata__", Dict{String, Any}())
     metadata isa AbstractDict && all(text -> text isa String, values(metadata)) ||
         unreadable(path, "its metadata must be texts")
-    places = Dict{String, Place}()
+    places = Dict{String, Extent}()
     foreach(((name, row),) -> places[name] = place_of(path, name, row), header)
     check_places(path, values(places), size - position(io))
     return places, Dict{String, String}(metadata)
@@ -119,7 +119,7 @@ function place_of(path, name, row)
         error isa OverflowError ? wrong("is too large") : rethrow()
     end
     offsets[2] - offsets[1] == bytes || wrong("has another size than its place")
-    return Place(reverse(shape), offsets...)
+    return Extent(reverse(shape), offsets...)
 end
 
 # One behind the other, from the first byte to the last: nothing overlaps, nothing is left over.
