@@ -71,7 +71,7 @@ def test_names_shapes_and_logits_are_theirs(name: str, ask: Asked, tmp_path: Pat
         body = {n: s for n, s in shapes.items() if "linear_head" not in n}
         assert {n: tuple(shape) for n, shape in theirs.items()} == body
     network = build(Plan(MODELS[name], seed=None, precision="fp32"))
-    network.load_state(seeded(shapes))
+    network.load_state(seeded(name, shapes))
     with np.load(file) as found:
         expected = dict(found)
     assert expected

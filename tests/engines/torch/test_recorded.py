@@ -33,7 +33,7 @@ def test_every_row_without_a_definition_is_recorded() -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_logits_equal_the_recorded_ones(name: str) -> None:
     network = build(Plan(MODELS[name], seed=None, precision="fp32"))
-    network.load_state(seeded(tensors(network.units)))
+    network.load_state(seeded(name, tensors(network.units)))
     for side, largest, expected in recorded(name):
         x = noise(2, 3, side, side)
         found = network.logits(network.embed(x))[:, : expected.shape[1]]
