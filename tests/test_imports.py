@@ -26,7 +26,8 @@ LAYERS = (
     ("bundle", "insight.*"),
     ("predict",),
     ("training.*",),
-    ("model", "loading", "fitting", "classifier", "comparison", "serving.*"),
+    ("model", "loading", "fitting", "classifier", "comparison", "serving.*",
+     "inspection", "checked", "labelling"),
     ("__init__", "__main__", "demo", "cli.*"),
 )
 
@@ -45,6 +46,7 @@ OWNERS = {
     "typer": ("cli.*",),
     "rich": ("insight.tables", "insight.summary", "cli.*"),
     "matplotlib": ("insight.plot",),
+    "jinja2": ("insight.page",),
     "threadpoolctl": ("training.rows",),
     "sklearn": ("demo",),
     "filelock": ("training.*",),

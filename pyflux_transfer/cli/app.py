@@ -16,9 +16,11 @@ import typer
 
 from pyflux_transfer.cli import (
     cache,
+    check,
     compare,
     demo,
     evaluate,
+    following,
     networks,
     predict,
     serve,
@@ -54,7 +56,19 @@ def program(
     del version, debug  # `main` takes --debug wherever it stands
 
 
-for group in (train, compare, evaluate, predict, networks, cache, demo, setup, serve):
+for group in (
+    check,
+    train,
+    compare,
+    evaluate,
+    predict,
+    following,
+    networks,
+    cache,
+    demo,
+    setup,
+    serve,
+):
     group.register(app)
 
 

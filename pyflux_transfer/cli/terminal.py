@@ -21,9 +21,11 @@ from rich.text import Text
 
 from pyflux_transfer.comparison import Candidate
 from pyflux_transfer.errors import readable
+from pyflux_transfer.insight.findings import Findings
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.insight.tables import console, show, table
 from pyflux_transfer.installation.doctor import Check
+from pyflux_transfer.labelling import Proposed
 from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.networks.weights.table import Weights
 from pyflux_transfer.predict import Prediction
@@ -168,6 +170,39 @@ def comparison(rows: Sequence[Candidate], out: Console = console) -> None:
     elif judged > 1:
         out.print("→ better than the others by more than its standard error")
     out.print("ms/image: the trunk alone, on this machine, 16 images at once")
+
+
+WORST = 10  # findings of a kind that a terminal shows
+
+
+def findings(found: Findings, out: Console = console) -> None:
+    """Print the counts, the surest label errors and what to do first."""
+    counts = found.counts()
+    rows = table("class")
+    for split in next(iter(counts.values()), {}):
+        rows.add_column(split, justify="right")
+    for name, row in counts.items():
+        rows.add_row(name, *map(str, row.values()))
+    show(rows, out)
+    if doubts := found.of("label")[:WORST]:
+        out.print()
+        rows = table("label", "rather", "photo")
+        for doubt in doubts:
+            photo = found.photos[doubt.photo]
+            rows.add_row(photo.label, doubt.suggested, readable(photo.path))
+        show(rows, out)
+    out.print("\nWhat to do first")
+    for number, line in enumerate(found.verdict(), start=1):
+        out.print(f"{number}. {readable(line)}", soft_wrap=True)
+
+
+def next_photos(photos: Sequence[Proposed], out: Console = console) -> None:
+    """Print the photos to label next, with what they may be."""
+    rows = table("#", "photo", "perhaps", "probability")
+    for photo in photos:
+        cells = (str(photo.order), readable(photo.path), photo.label, f"{photo.probability:.1%}")
+        rows.add_row(*cells)
+    show(rows, out)
 
 
 def _span(stages: Sequence[str]) -> str:

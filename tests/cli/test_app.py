@@ -941,3 +941,66 @@ def test_the_real_engine_trains_and_predicts(folder: Path) -> None:
     assert out.splitlines()[-1] == "saved few.safetensors"
     rows = command("predict", "few.safetensors", few, "--json").splitlines()
     assert len(rows) == 6
+
+
+# --- check and next -------------------------------------------------------------------------------
+
+
+def test_check_tells_what_to_do_and_writes_a_table_and_a_page(run: Run, folder: Path) -> None:
+    (folder / "blue" / "moved.png").write_bytes((folder / "red" / "000.png").read_bytes())
+    done = run("check", folder, *TINY, "--write-groups", "groups.csv")
+    assert done.status == 0, done.err
+    assert "What to do first" in done.out
+    assert "Copies in two classes: 2 photos in 1 set." in done.out
+    assert done.lines[-3:] == ["written check.html", "written check.csv", "written groups.csv"]
+    assert "blue/moved.png" in Path("check.csv").read_text("utf-8")
+    assert "Copies in two classes" in Path("check.html").read_text("utf-8")
+    assert "path,label,split,group" in Path("groups.csv").read_text("utf-8")
+    trained = run("train", "groups.csv", *TINY, "--quality", "head", "--out", "m.safetensors")
+    assert "24 groups" in trained.out
+
+
+def test_check_writes_json_and_nothing_that_is_not_wanted(run: Run, folder: Path) -> None:
+    done = run("check", folder, *TINY, "--json", "--csv", "none", "--page", "none")
+    found = json.loads(done.out)
+    assert found["counts"] == {name: {"train": 8} for name in ("blue", "green", "red")}
+    assert not list(Path().glob("check.*"))
+
+
+def test_decisions_are_applied_without_looking_at_photos(run: Run, folder: Path) -> None:
+    Path("decisions.csv").write_text("path,decision,new_label\nred/000.png,relabel,blue\n")
+    done = run("check", folder, "--apply", "decisions.csv", "--out", "new.csv")
+    assert done.out == "written new.csv: 0 photos left out, 1 relabelled\n"
+    assert "my.photos/red/000.png,blue,train" in Path("new.csv").read_text("utf-8")
+    assert (
+        "must name a .csv"
+        in run("check", folder, "--apply", "decisions.csv", "--out", "new.txt").refused()
+    )
+    assert (
+        "another table than the data"
+        in run("check", "new.csv", "--apply", "decisions.csv", "--out", "new.csv").refused()
+    )
+
+
+def test_without_jinja2_a_page_is_refused_before_anything_takes_time(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    line = run("check", folder, *TINY).refused()
+    assert "pip install 'pyflux-transfer[report]'" in line
+    assert run("check", folder, *TINY, "--page", "none").status == 0
+
+
+def test_next_lists_photos_and_sorts_links(run: Run, folder: Path, bundle: Path) -> None:
+    new = photos.write(Path("new"), {"blue": 3, "red": 3}, seed=70)
+    fake_engine = ("--engine", "fake")
+    done = run("next", bundle, new, *fake_engine, "--count", 2, "--csv", "--sort", "sorted")
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    assert [row["order"] for row in rows] == ["1", "2"]
+    assert "sorted 6 photos into sorted" in done.err
+    assert len(list(Path("sorted").rglob("*.png"))) == 6
+    lines = run("next", bundle, new, *fake_engine, "--count", 2, "--json").lines
+    assert [json.loads(line)["path"] for line in lines] == [row["path"] for row in rows]
+    assert rows[0]["path"] in run("next", bundle, new, *fake_engine, "--known", folder).out
+    assert "Choose one of --json and --csv" in run("next", bundle, new, "--json", "--csv").refused()
+    assert "--copy belongs to --sort" in run("next", bundle, new, "--copy").refused()

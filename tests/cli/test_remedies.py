@@ -31,9 +31,12 @@ REACH = {
     "installation/setup.py": ("setup",),
     "installation/*": ("doctor",),
     "serving/*": ("serve",),
+    "insight/page.py": ("check",),
+    "insight/findings.py": ("train", "check"),
     "cli/app.py": ("*",),
     "cli/options.py": ("train",),
     "cli/networks.py": ("features",),
+    "cli/following.py": ("next",),
     "cli/*": ("{stem}",),
 }
 FOREIGN = {"--force-reinstall", "--startup-file", "--version", "--help", "--threads", "--debug"}
