@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pyflux_transfer import engines, loading, predict
+from pyflux_transfer import engines, explain, loading, predict
 from pyflux_transfer.data.batches import batches
 from pyflux_transfer.data.dataset import (
     CHECKED,
@@ -25,6 +25,7 @@ from pyflux_transfer.data.decode import MAX_PIXELS, Source
 from pyflux_transfer.data.preprocess import load as load_image
 from pyflux_transfer.engines.base import Precision
 from pyflux_transfer.errors import ImageError, InputError
+from pyflux_transfer.explain import Explanation
 from pyflux_transfer.fitting import Fitting, starts_unsolved
 from pyflux_transfer.insight.metrics import Evaluation, evaluate
 from pyflux_transfer.model import Model, refuse_headless, refuse_imagenet
@@ -246,6 +247,33 @@ class Classifier(Model):
                 raise ImageError(answer.reason)
             answers.append(answer)
         return answers
+
+    def explain(
+        self,
+        images: Source | Iterable[Source],
+        *,
+        label: str | None = None,
+        top: int = 3,
+        batch_size: int = 16,
+        max_pixels: int = MAX_PIXELS,
+    ) -> list[Explanation]:
+        """Return what in each image speaks for its answer, or for the class `label`.
+
+        Behind mean pooling and one Dense layer that is the class activation map (Zhou et al. 2016),
+        else Grad-CAM at the last feature map (Selvaraju et al. 2017); of vision transformers at
+        the patches' tokens before the last block. `images` are as in `predict`, but not
+        preprocessed ones. Raises ImageError for an unreadable one.
+        """
+        refuse_headless(self)
+        found = []
+        for answer in explain.explain(
+            self.network, self.classes, self.preprocessing, images, label=label, top=top,
+            batch_size=batch_size, temperature=self.temperature, max_pixels=max_pixels,
+        ):  # fmt: skip
+            if isinstance(answer, Skipped):
+                raise ImageError(answer.reason)
+            found.append(answer)
+        return found
 
     def evaluate(
         self,

@@ -24,7 +24,7 @@ LAYERS = (
     ("data.*", "installation.*"),
     ("engines.*",),
     ("bundle", "insight.*"),
-    ("predict",),
+    ("predict", "explain"),
     ("training.*",),
     ("model", "loading", "fitting", "classifier", "comparison", "serving.*",
      "inspection", "checked", "labelling"),
