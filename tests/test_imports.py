@@ -26,8 +26,19 @@ LAYERS = (
     ("bundle", "insight.*"),
     ("predict", "explain"),
     ("training.*",),
-    ("model", "loading", "fitting", "classifier", "comparison", "serving.*",
-     "inspection", "checked", "labelling"),
+    (
+        "model",
+        "loading",
+        "fitting",
+        "classifier",
+        "comparison",
+        "serving.*",
+        "inspection",
+        "checked",
+        "labelling",
+        "judgement",
+        "reporting",
+    ),
     ("__init__", "__main__", "demo", "cli.*"),
 )
 

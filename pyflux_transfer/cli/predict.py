@@ -105,7 +105,9 @@ def _computed(
     return _drawn(explain(*whole, **common), folder)
 
 
-def _drawn(answers: Iterator[Explanation | Skipped], folder: Path) -> Iterator[Prediction | Skipped]:
+def _drawn(
+    answers: Iterator[Explanation | Skipped], folder: Path
+) -> Iterator[Prediction | Skipped]:
     """Write each photo under its heat map, named after it, and pass the predictions on."""
     from pyflux_transfer.data.dataset import Skipped
 
