@@ -19,6 +19,7 @@ from pyflux_transfer.data.preprocess import load as load_image
 from pyflux_transfer.errors import readable
 from pyflux_transfer.insight.metrics import Evaluation, evaluate
 from pyflux_transfer.model import Model, refuse_imagenet
+from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import DIGITS, softmax
 
@@ -101,5 +102,5 @@ def judge(model: Model, data: str | Path | Splits, options: Options, watcher: Wa
     )  # fmt: skip
 
 
-def _load(sample: Sample, preprocessing: predict.Preprocessing) -> Array:
+def _load(sample: Sample, preprocessing: Preprocessing) -> Array:
     return read_sample(sample, partial(load_image, preprocessing=preprocessing, max_pixels=CHECKED))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyflux_transfer.data.batches import map_ahead
-from pyflux_transfer.data.dataset import CHECKED, Splits
+from pyflux_transfer.data.dataset import CHECKED, Splits, read_sample
 from pyflux_transfer.data.decode import MAX_PIXELS, Pixels
 from pyflux_transfer.data.overlay import data_uri, small_jpeg
 from pyflux_transfer.data.preprocess import load_pixels
-from pyflux_transfer.errors import ImageError, InputError, readable
+from pyflux_transfer.errors import InputError, PyFluxTransferError, readable
 from pyflux_transfer.explain import explained
 from pyflux_transfer.insight.chart import Chart, Line, chart
 from pyflux_transfer.insight.metrics import Evaluation, by_threshold, interval, reliability
@@ -160,7 +161,7 @@ def _charts(model: Model, judged: Judgement) -> list[Chart]:
         f"{name}: " + ", ".join(f"{b.accuracy:.0%} right at {b.confidence:.0%}" for b in found)
         for name, found in bins
     )
-    curves = [Line("as sure as right", [(0, 0), (1, 1)])]
+    curves = [Line("as sure as right", [(0, 0), (1, 1)], ideal=True)]
     curves += [Line(n, [(b.confidence, b.accuracy) for b in found], True) for n, found in bins]
     made.append(chart("Reliability", told, "how sure it was", "share that is right", curves,
                       (0, 1), (0, 1)))  # fmt: skip
@@ -241,7 +242,7 @@ def _confused(scores: Evaluation) -> list[dict[str, Any]]:
     ]
     return [
         {"count": n, "label": names[i], "called": names[j], "key": f"{i}-{j}"}
-        for n, i, j in sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))[:20]
+        for n, i, j in sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))[:10]
     ]
 
 
@@ -305,10 +306,10 @@ class _Pictures:
 
     def _pixels(self, chosen: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
         def read(i: int) -> Pixels | None:
-            path = self.judged.samples[i].path
+            look = partial(load_pixels, preprocessing=self.model.preprocessing, max_pixels=CHECKED)
             try:
-                return load_pixels(path, self.model.preprocessing, max_pixels=CHECKED)
-            except ImageError:  # it has gone since
+                return read_sample(self.judged.samples[i], look)
+            except PyFluxTransferError:  # it has gone since, or is another
                 return None
 
         for i, pixels in zip(chosen, map_ahead(read, chosen, workers=2, ahead=8), strict=True):

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -94,7 +94,7 @@ def _computed(
     given = [source for _, source in sources(photos)]  # a wrong path is told at once
     bundle = bundles.read(bundle_path(first))
     network = restore(bundle, engine, precision=precision)
-    common = {
+    common: dict[str, Any] = {
         "top": top, "batch_size": batch_size, "temperature": bundle.temperature,
         "max_pixels": max_pixels,
     }  # fmt: skip

@@ -12,11 +12,12 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 40
 
 @dataclass(frozen=True)
 class Line:
-    """A named line; `marks` shows its points too. Styles are by order: colour and dash."""
+    """A named line; `marks` shows its points too, `ideal` draws it thin, to compare with."""
 
     name: str
     points: Sequence[tuple[float, float]]
     marks: bool = False
+    ideal: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Drawn:
     name: str
     path: str
     marks: tuple[tuple[float, float], ...]
+    ideal: bool
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def chart(
     for line in lines:
         placed = [place(*point) for point in line.points if all(map(math.isfinite, point))]
         path = " ".join(f"{x},{y}" for x, y in placed)
-        drawn.append(Drawn(line.name, path, tuple(placed) if line.marks else ()))
+        drawn.append(Drawn(line.name, path, tuple(placed) if line.marks else (), line.ideal))
     return Chart(
         title, told, x_label, y_label,
         tuple(Tick(place(x, y_steps[0])[0], f"{x:g}") for x in x_steps),

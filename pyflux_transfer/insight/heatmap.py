@@ -1,7 +1,7 @@
 """Where a network looks: which parts of an image speak for a class.
 
 Grad-CAM (Selvaraju et al. 2017) at the last feature map. Behind mean pooling and one Dense layer it
-is the class activation map (Zhou et al. 2016) to the last bit of algebra: the gradient is the
+is the class activation map (Zhou et al. 2016): the gradient is the
 layer's weight over the count of places, so none is computed. Of a vision transformer, the map is
 that of the patches' tokens before the last block, as behind it only the class token counts (as in
 Gildenblat's pytorch-grad-cam).
@@ -66,7 +66,8 @@ def scaled(maps: Array) -> Array:
 
 
 def _weighed(x: Array, importance: Array) -> Array:
-    return np.maximum(np.einsum("nchw,nc->nhw", x, importance), 0).astype(np.float32)
+    spoken = np.einsum("nchw,nc->nhw", x, importance)
+    return np.asarray(np.maximum(spoken, 0), np.float32)
 
 
 def _patches(x: Array) -> Array:
