@@ -14,7 +14,7 @@ from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.data.decode import MAX_PIXELS, Pixels, Source
 from pyflux_transfer.data.overlay import data_uri, overlay, png, small_jpeg
 from pyflux_transfer.data.preprocess import load_pixels, normalise
-from pyflux_transfer.engines.base import Network
+from pyflux_transfer.engines.base import Labels, Network
 from pyflux_transfer.errors import ImageError, InputError
 from pyflux_transfer.insight.heatmap import heat_maps, last_map, method, scaled
 from pyflux_transfer.networks.preprocessing import Preprocessing
@@ -82,6 +82,16 @@ def explained(
         Explanation(answer, classes[int(k)], way, heat, image)
         for answer, k, heat, image in zip(answers, chosen, maps, pixels, strict=True)
     ]
+
+
+def heats_of(
+    network: Network, preprocessing: Preprocessing, pixels: Pixels, labels: Labels
+) -> Array:
+    """Return what in images of what `load_pixels` gave speaks for classes: (N,h,w), 0 to 1."""
+    images = normalise(pixels, preprocessing)
+    at = last_map(network.units, images.shape)
+    x = network.apply(images, 0, at)
+    return scaled(heat_maps(network, x, labels.astype(np.int64), at))
 
 
 def explain(
