@@ -9,6 +9,7 @@ from pyflux_transfer.classifier import Classifier, load
 from pyflux_transfer.comparison import Candidate, compare
 from pyflux_transfer.data.dataset import Splits, scan
 from pyflux_transfer.errors import InputError, PyFluxTransferError
+from pyflux_transfer.explain import Explanation
 from pyflux_transfer.insight.findings import Finding, Findings
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.inspection import check
@@ -25,6 +26,7 @@ __all__ = [
     "Candidate",
     "Classifier",
     "Evaluation",
+    "Explanation",
     "Finding",
     "Findings",
     "InputError",

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from pyflux_transfer import engines, loading, predict
-from pyflux_transfer.data.batches import batches
+from pyflux_transfer import engines, explain, loading, predict, reporting
 from pyflux_transfer.data.dataset import (
     CHECKED,
     MAX_SKIPPED,
@@ -19,15 +17,16 @@ from pyflux_transfer.data.dataset import (
     Skipped,
     Splits,
     read_sample,
-    torn,
 )
 from pyflux_transfer.data.decode import MAX_PIXELS, Source
 from pyflux_transfer.data.preprocess import load as load_image
 from pyflux_transfer.engines.base import Precision
 from pyflux_transfer.errors import ImageError, InputError
+from pyflux_transfer.explain import Explanation
 from pyflux_transfer.fitting import Fitting, starts_unsolved
-from pyflux_transfer.insight.metrics import Evaluation, evaluate
-from pyflux_transfer.model import Model, refuse_headless, refuse_imagenet
+from pyflux_transfer.insight.metrics import Evaluation
+from pyflux_transfer.judgement import judge
+from pyflux_transfer.model import Model, refuse_headless
 from pyflux_transfer.networks.head import Head, class_names
 from pyflux_transfer.networks.layers import Layers
 from pyflux_transfer.networks.listing import listing
@@ -87,6 +86,9 @@ class Classifier(Model):
             f"{self.network.engine} engine: {parameters:,} parameters"
         )
         return "\n".join([head, *listing(self.units, 0, self.network.cut)])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
 
     @property
     def layers(self) -> Layers:
@@ -247,6 +249,33 @@ class Classifier(Model):
             answers.append(answer)
         return answers
 
+    def explain(
+        self,
+        images: Source | Iterable[Source],
+        *,
+        label: str | None = None,
+        top: int = 3,
+        batch_size: int = 16,
+        max_pixels: int = MAX_PIXELS,
+    ) -> list[Explanation]:
+        """Return what in each image speaks for its answer, or for the class `label`.
+
+        Behind mean pooling and one Dense layer that is the class activation map (Zhou et al. 2016),
+        else Grad-CAM at the last feature map (Selvaraju et al. 2017); of vision transformers at
+        the patches' tokens before the last block. `images` are as in `predict`, but not
+        preprocessed ones. Raises ImageError for an unreadable one.
+        """
+        refuse_headless(self)
+        found = []
+        for answer in explain.explain(
+            self.network, self.classes, self.preprocessing, images, label=label, top=top,
+            batch_size=batch_size, temperature=self.temperature, max_pixels=max_pixels,
+        ):  # fmt: skip
+            if isinstance(answer, Skipped):
+                raise ImageError(answer.reason)
+            found.append(answer)
+        return found
+
     def evaluate(
         self,
         data: str | Path | Splits,
@@ -262,24 +291,28 @@ class Classifier(Model):
         images are taken, else the validation images, else all. Images that cannot be read are named
         to the watcher and left out, up to a share of `max_skipped`.
         """
-        refuse_imagenet(self)
-        watcher = watcher or Silent()
         options = Options(batch_size=batch_size, max_pixels=max_pixels, max_skipped=max_skipped)
-        *others, dataset = options.reader(watcher).read(data, self.classes, training=False).parts
-        for line in torn(
-            dataset, others, "these images and other splits, which flatters the scores"
-        ):
-            watcher.line(line)
-        for item in dataset.skipped:
-            watcher.line(str(item))
-        read = partial(_load, preprocessing=self.preprocessing)
-        answers, labels = [], []
-        with watcher.bar("evaluation", len(dataset.samples)) as advance:
-            for x, y in batches(read, dataset.samples, batch_size, workers=options.workers):
-                answers.append(predict.probabilities(self.network, x, self.temperature))
-                labels.append(y)
-                advance(len(y))
-        return evaluate(np.concatenate(answers), np.concatenate(labels), self.classes)
+        return judge(self, data, options, watcher or Silent()).evaluation()
+
+    def report(
+        self,
+        data: str | Path | Splits,
+        out: str | Path = "report.html",
+        *,
+        batch_size: int = 16,
+        max_pixels: int = MAX_PIXELS,
+        max_skipped: float = MAX_SKIPPED,
+        watcher: Watcher | None = None,
+    ) -> Evaluation:
+        """Write one page about the answers to labelled photos, and return the scores.
+
+        `data` is as in `evaluate`. The page needs nothing else: scores, confusions with their
+        photos, the worst answers with heat maps. Raises InputError where Jinja2 is missing.
+        """
+        return reporting.report(
+            self, data, out, batch_size=batch_size, max_pixels=max_pixels,
+            max_skipped=max_skipped, watcher=watcher,
+        )  # fmt: skip
 
     def features(
         self,

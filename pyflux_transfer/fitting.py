@@ -88,6 +88,8 @@ class Fitting:
             "options": self.options.to_json(),
             **how,
             "best": run.best.to_json(),
+            "seconds": run.seconds,
+            "history": run.history,
         }
         return run
 

@@ -24,7 +24,7 @@ LAYERS = (
     ("data.*", "installation.*"),
     ("engines.*",),
     ("bundle", "insight.*"),
-    ("predict",),
+    ("predict", "explain"),
     ("training.*",),
     (
         "model",
@@ -32,9 +32,11 @@ LAYERS = (
         "fitting",
         "classifier",
         "comparison",
+        "serving.*",
         "inspection",
         "labelling",
-        "serving.*",
+        "judgement",
+        "reporting",
     ),
     ("__init__", "__main__", "demo", "cli.*"),
 )

@@ -65,6 +65,7 @@ def test_the_wheel_holds_the_package_and_the_julia_package_and_nothing_else(
         "serving/page.html",
         "serving/docs.html",
         "insight/templates/check.html",
+        "insight/templates/report.html",
         "networks/imagenet_classes.txt",
     )
     python = sources(f"{NAME}/**/*.py", *(f"{NAME}/{name}" for name in data))

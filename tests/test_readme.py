@@ -48,6 +48,7 @@ RUN_HERE = {
     "train",
     "compare",
     "evaluate",
+    "report",
     "predict",
     "summary",
     "features",

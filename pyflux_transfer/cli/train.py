@@ -86,6 +86,9 @@ def train(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     plot: Annotated[Path | None, typer.Option(help="Draw the history into this image.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", help="Write a page about the model here.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Train a classifier on a folder of photos and save it as one file.
@@ -94,6 +97,7 @@ def train(
     pays, and cross-validation says how good the model is. An option of steps (--epochs, --lr,
     --cut …) trains by steps. Ctrl-C ends it early and saves the best so far.
     """
+    from pyflux_transfer import reporting
     from pyflux_transfer.classifier import DEEPER_RATE, SHARE, load
     from pyflux_transfer.data.dataset import class_names
     from pyflux_transfer.insight.plot import drawable
@@ -115,6 +119,8 @@ def train(
     if plot:
         drawable(plot)
         check_writable(plot)
+    if page:
+        reporting.prepared(page)
     common: dict[str, Any] = {
         "run_dir": run_dir, "resume": resume, "cache": cache,
         "watcher": Silent() if quiet else report.Terminal(),
@@ -155,6 +161,12 @@ def train(
         say(line)
     if plot:
         say(f"drawn {draw(run.records, plot)}")
+    if page:
+        reporting.report(
+            model, source, page, max_pixels=max_pixels, max_skipped=max_skipped, seen=True,
+            watcher=common["watcher"],
+        )  # fmt: skip
+        say(f"written {page}")
     if run.stopped == "interrupted":
         if run_dir:
             say("The same command with --resume goes on with it.")

@@ -28,8 +28,7 @@ def _environment() -> Environment:
         import jinja2
     except ModuleNotFoundError:
         raise InputError(
-            "A page needs jinja2. Install it: pip install 'pyflux-transfer[report]'. Or do without "
-            "the page: --page none."
+            "A page needs jinja2. Install it: pip install 'pyflux-transfer[report]'."
         ) from None
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,

@@ -102,7 +102,9 @@ class Service:
         if self._pool:
             self._pool.reload()
 
-    async def predict(self, request: Request, top: int) -> tuple[list[Prediction], Lease]:
+    async def predict(
+        self, request: Request, top: int, explain: bool = False
+    ) -> tuple[list[Prediction], Lease]:
         """Answer a request's images, or raise the Problem that stands in the way."""
         limits, client = self.settings, self.keys.client(request)
         content_kind(request.headers)
@@ -121,7 +123,7 @@ class Service:
                 del body, work, uploads
                 share.free()
                 rows, times = await _answer(
-                    request, lease.submit(deadline), deadline, limits.deadline_s
+                    request, lease.submit(deadline, explain), deadline, limits.deadline_s
                 )
         self.metrics.client(self.keys.label(request), len(names))
         self._observe(request, len(names), decode_s, times)

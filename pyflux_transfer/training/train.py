@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,6 +54,9 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """The records as plain data."""
         return [record.to_json() for record in self.records]
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<div>{escape(line)}</div>" for line in self.outcome())
 
     def outcome(self) -> Iterator[str]:
         """Yield the lines that close a run: how it ended, its best epoch, where the time went."""

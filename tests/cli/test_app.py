@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pyflux_transfer import bundle as checkpoint
 from pyflux_transfer import predict
@@ -1006,3 +1007,42 @@ def test_next_lists_photos_and_sorts_links(run: Run, folder: Path, bundle: Path)
     assert rows[0]["path"] in run("next", bundle, new, *fake_engine, "--known", folder).out
     assert "Choose one of --json and --csv" in run("next", bundle, new, "--json", "--csv").refused()
     assert "--copy belongs to --sort" in run("next", bundle, new, "--copy").refused()
+
+
+# --- heat maps and the report
+
+
+def test_heat_maps_are_named_after_their_photos(answer: Run, folder: Path, place: Path) -> None:
+    found = answer(folder / "red" / "000.png", folder / "blue" / "000.png", "--explain", "heat")
+    assert found.status == 0
+    assert sorted(path.name for path in (place / "heat").iterdir()) == ["000-2.png", "000.png"]
+    with Image.open(place / "heat" / "000.png") as image:
+        assert image.size[0] == image.size[1]
+
+
+def test_a_service_explains_nothing_from_here(run: Run, folder: Path) -> None:
+    said = run("predict", "--url", "http://127.0.0.1:9", folder, "--explain", "heat").refused()
+    assert "--url" in said
+
+
+def test_evaluate_writes_a_line_a_photo(run: Run, bundle: Path, folder: Path) -> None:
+    found = run("evaluate", bundle, folder, "--csv", "--engine", "fake")
+    rows = list(csv.DictReader(io.StringIO(found.out)))
+    assert len(rows) == 24
+    assert rows[0]["label"] == "blue"
+    run("evaluate", bundle, folder, "--csv", "--json", "--engine", "fake").refused()
+
+
+def test_a_report_is_one_page(run: Run, bundle: Path, folder: Path, place: Path) -> None:
+    found = run("report", bundle, folder, "--engine", "fake")
+    assert "written report.html" in found.out
+    assert "flatter" not in (place / "report.html").read_text("utf-8")
+    run("report", bundle, folder, "--out", "report.pdf", "--engine", "fake").refused()
+
+
+def test_train_reports_on_what_it_has_learnt(run: Run, folder: Path, place: Path) -> None:
+    found = run("train", folder, *TINY, "--weights", "none", "--report", "own.html")
+    assert "written own.html" in found.out
+    text = (place / "own.html").read_text("utf-8")
+    assert "flatter" in text
+    assert "cross-validated accuracy" in text

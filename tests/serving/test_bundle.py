@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import subprocess
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from pyflux_transfer import bundle as checkpoint
 from pyflux_transfer.bundle import Bundle
@@ -110,6 +113,17 @@ def test_a_batch_answers_as_the_images_alone(service: Service, tmp_path: Path) -
     for one, other in zip(alone, together, strict=True):
         assert one["label"] == other["label"]
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
+
+
+def test_heat_maps_are_small_pictures(service: Service, tmp_path: Path) -> None:
+    images = [path.read_bytes() for path in photos(tmp_path, 2)]
+    for row in service.predict(*images, explain=1).json()["predictions"]:
+        start, _, data = row["heat_map"].partition(",")
+        assert start == "data:image/png;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            assert max(image.size) <= 160
+    for row in service.predict(*images).json()["predictions"]:
+        assert "heat_map" not in row
 
 
 def test_the_model_page_tells_what_is_served(service: Service) -> None:

@@ -224,6 +224,14 @@ class FluxNetwork:
         """Wait until the device has done all that was asked."""
         call("wait_for", self._number)
 
+    def logit_gradient(self, x: Array, y: Labels, start: int) -> Array:
+        """Return the gradient of each example's logit `y` with respect to x, shaped as x."""
+        check_features(x)
+        check_labels(y, len(x), self._plan.classes)
+        check_cut(start, self.units)
+        result: Array = call("gradient_batch", self._number, x.T, y, start)
+        return result
+
     def _call(self, name: str, x: Array, *rest: int) -> Array:
         # (N, C, H, W) row by row is (W, H, C, N) column by column: the same bytes, not copied.
         result: Array = call(name, self._number, x.T, *rest)
