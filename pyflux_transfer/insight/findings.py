@@ -36,12 +36,13 @@ KINDS = {
     ),
     "conflict": Kind(
         "Copies in two classes",
-        "The same picture has two labels, and one of them must be wrong.",
-        "Decide for one label, or remove the picture.",
+        "What looks the same has two labels: one of them is wrong, or the difference is small.",
+        "Decide for one label, or remove the picture; leave what only looks alike.",
     ),
     "label": Kind(
         "Probable label errors",
-        "A model that has not seen the photo confidently says something else.",
+        "A model that has not seen the photo confidently says something else. Where it agrees "
+        "with few of the labels, believe it little.",
         "Look at them from the top, and stop where the labels become right.",
     ),
     "copy": Kind(
