@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -57,6 +57,14 @@ class Judgement:
     def called(self) -> Labels:
         """The answers (N,)."""
         return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+
+    def flatters(self, info: Mapping[str, Any]) -> bool:
+        """Tell whether a model of this `info` may have learnt from these photos.
+
+        As far as counts tell: as many trained it, and they are not a split kept back.
+        """
+        learnt = info.get("training", {}).get("images")
+        return self.split in ("", "training") and learnt == len(self.samples)
 
     def evaluation(self) -> Evaluation:
         """Return the scores."""

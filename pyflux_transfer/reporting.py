@@ -78,7 +78,7 @@ def prepared(out: str | Path) -> Path:
 
 def page(model: Model, judged: Judgement, name: str, *, seen: bool = False) -> str:
     """Return the page's HTML; photos that cannot be read any more have no picture."""
-    scores = judged.evaluation()
+    scores, seen = judged.evaluation(), seen or judged.flatters(model.info)
     own = judged.probabilities[np.arange(len(judged.labels)), judged.labels]
     wrong = np.flatnonzero(judged.called != judged.labels)
     worst = wrong[np.argsort(own[wrong], kind="stable")][:WORST]
@@ -108,7 +108,7 @@ def trained(info: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("weights", info.get("weights")), ("made", info.get("created")),
             ("photos", training.get("images"))]  # fmt: skip
     if recipe := training.get("recipe"):
-        rows.append(("recipe", "the head is solved, deeper stages train where that pays"))
+        rows.append(("recipe", "the head is solved to its optimum on all photos"))
         if estimate := recipe.get("estimate"):
             share, error = 100 * estimate["accuracy"], 100 * estimate["accuracy_error"]
             rows.append(("cross-validated accuracy", f"{share:.1f} ± {error:.1f} %"))

@@ -52,6 +52,8 @@ def evaluate(
     model = load(options.bundle_path(bundle), engine=engine, precision=precision)
     watcher = report.Terminal(errors)  # stdout is for the scores
     judged = judge(model, data, chosen, watcher)
+    if judged.flatters(model.info):
+        watcher.line("as many photos trained this model: if it was these, the scores flatter it")
     if as_csv:
         write_rows(judged, sys.stdout)
     elif as_json:

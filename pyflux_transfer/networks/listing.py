@@ -8,7 +8,16 @@ from itertools import groupby
 
 from pyflux_transfer.networks.units import Unit
 
-_UNTOLD = {"in", "out", "bias", "norm", "eps"}  # said by the arrow, the layers, or nobody asks
+_UNTOLD = {
+    "in",
+    "out",
+    "bias",
+    "norm",
+    "eps",
+    "axes",
+    "ends",
+    "multiple",
+}  # said by the arrow, the layers, or nobody asks
 
 
 def listing(units: Sequence[Unit], start: int, cut: int) -> Iterator[str]:

@@ -61,8 +61,13 @@ class Slice:
 
 def run(network: Chain, x: Array, start: int, stop: int) -> Array:
     """Run units[start:stop] on an array as NumPy's functions return it; the result is a new one."""
-    if isinstance(x, np.ndarray) and x.dtype.kind == "f":
-        x = np.ascontiguousarray(x, np.float32)
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
+        kind = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
+        raise InputError(
+            f"A network is called with preprocessed numbers, a NumPy array of floats, got {kind}. "
+            "For photos use predict."
+        )
+    x = np.ascontiguousarray(x, np.float32)
     result = network.apply(x, start, stop)
     return result.copy() if np.may_share_memory(result, x) else result
 

@@ -128,6 +128,8 @@ class Options:
         """
         known = dict.fromkeys([*cls.__dataclass_fields__, *(beside or ())])
         for name in changes:
+            if name in ("size", "fit"):
+                raise InputError(f"'{name}' is said when the network is loaded: load({name}=…).")
             lookup(known, name, "option")
         return cls(**changes)
 

@@ -173,7 +173,7 @@ def forward(run: Runner, blocks: Iterable[Block], x: Tensor) -> Tensor:
     PyTorch refuses or fails.
     """
     for block in blocks:
-        _check_fit(block.unit, x)
+        check_fit(block.unit, tuple(x.shape))
         try:
             x = _KINDS[block.unit.kind](run, block, x)
         except RuntimeError as error:
@@ -184,8 +184,8 @@ def forward(run: Runner, blocks: Iterable[Block], x: Tensor) -> Tensor:
     return x
 
 
-def _check_fit(unit: Unit, x: Tensor) -> None:
-    shape = tuple(x.shape)
+def check_fit(unit: Unit, shape: tuple[int, ...]) -> None:
+    """Refuse an input whose axes, channels or sides a unit cannot take."""
     if not takes(unit, shape):
         width = unit.options.get("in", shape[channel_axis(shape)] if len(shape) > 1 else "D")
         forms = {2: f"(N, {width})", 3: f"(N, T, {width})", 4: f"(N, {width}, H, W)"}

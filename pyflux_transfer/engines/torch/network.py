@@ -35,7 +35,7 @@ from pyflux_transfer.engines.process import claim, rebuilt
 from pyflux_transfer.engines.torch.allocator import keep_memory
 from pyflux_transfer.engines.torch.convolution import has_bf16
 from pyflux_transfer.engines.torch.fast import FastRunner, agrees
-from pyflux_transfer.engines.torch.kinds import TrainRunner, block, forward, parameters
+from pyflux_transfer.engines.torch.kinds import TrainRunner, block, check_fit, forward, parameters
 from pyflux_transfer.engines.torch.optimizer import Optimizer
 from pyflux_transfer.errors import EngineError, InputError
 from pyflux_transfer.installation.environment import processor
@@ -288,7 +288,12 @@ class TorchNetwork:
         if start == stop:
             return x
         claim(__name__)
-        result = self._evaluation.run(self._blocks[start:stop], self._tensor(x))
+        check_fit(self.units[start], x.shape)  # the whole: what follows sees parts of the batch
+        try:
+            result = self._evaluation.run(self._blocks[start:stop], self._tensor(x))
+        except EngineError:
+            trace(self.units[start:stop], x.shape)  # says so where the image is too small
+            raise
         return np.asarray(result.cpu().numpy(), np.float32)
 
     def _loss(self, x: Tensor, y: Labels, weights: Array | None) -> Tensor:

@@ -111,9 +111,9 @@ def _chunks(row: Weights, name: str) -> Iterator[bytes]:
         here = next((path for path in _kept(row) if path.is_file()), None)
         damaged = f"{here} is damaged: its sha256 is not {row.sha256}…. " if here else ""
         raise WeightsError(
-            f"{damaged}Cannot download the ImageNet weights of {name} from {url}: "
-            f"{getattr(error, 'reason', error)}. Pass weights='path/to/file.pth', or weights=None "
-            f"for a random start.{_offline(name)}"
+            f"{damaged}Cannot download the weights {row.tag} of {name} from {url}: "
+            f"{getattr(error, 'reason', error)}. Give weights='path/to/file.pth', weights=None "
+            f"for a random start, or another network.{_offline(name)}"
         ) from error
 
 

@@ -168,7 +168,7 @@ def test_batchnorm_cannot_learn_from_one_value() -> None:
 
 def test_an_image_too_small_names_the_unit() -> None:
     network = build(Plan(MODELS["alexnet"], Head(2)))
-    with pytest.raises(EngineError, match=r"Unit 'features\.5' failed on input \(1, 192, 2, 2\)"):
+    with pytest.raises(InputError, match=r"'features\.5' cannot take .* \(1, 192, 2, 2\)"):
         network.apply(noise(1, 3, 27, 27), 0, len(network.units))
 
 
