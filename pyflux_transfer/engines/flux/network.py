@@ -26,7 +26,7 @@ from pyflux_transfer.engines.process import rebuilt
 from pyflux_transfer.errors import EngineError, InputError, WeightsError
 from pyflux_transfer.installation import environment
 from pyflux_transfer.networks.catalog import Architecture
-from pyflux_transfer.networks.shapes import UnitShapes
+from pyflux_transfer.networks.shapes import UnitShapes, check_sides
 from pyflux_transfer.networks.start import start as random_start
 from pyflux_transfer.networks.tensors import Array, Shape, State, check_state
 from pyflux_transfer.networks.tree import Node
@@ -143,11 +143,13 @@ class FluxNetwork:
     def embed(self, images: Array) -> Array:
         """Run the trunk in evaluation mode; with a cut of 0 the images are the features."""
         check_images(images)
+        check_sides(self.units[0], images.shape)
         return images if self.cut == 0 else self._call("embed_batch", images)
 
     def logits(self, x: Array) -> Array:
         """Run the tail in evaluation mode on what `embed` returned."""
         check_features(x)
+        check_sides(self.units[self.cut], x.shape)
         return self._call("logits_batch", x)
 
     def apply(self, x: Array, start: int, stop: int) -> Array:
@@ -157,7 +159,10 @@ class FluxNetwork:
             raise InputError(
                 f"A slice of units must lie in 0 to {len(self.units)}, got {start}:{stop}."
             )
-        return x if start == stop else self._call("apply_units", x, start, stop)
+        if start == stop:
+            return x
+        check_sides(self.units[start], x.shape)
+        return self._call("apply_units", x, start, stop)
 
     def step(
         self, x: Array, y: Labels, rates: Mapping[str, float], weights: Array | None = None
@@ -168,6 +173,7 @@ class FluxNetwork:
         that is returned is not finite.
         """
         check_features(x)
+        check_sides(self.units[self.cut], x.shape)
         check_labels(y, len(x), self._plan.classes)
         stages = tail_stages(self.units, self.cut)
         check_rates(rates, stages)

@@ -175,6 +175,12 @@ def test_an_image_too_small_names_the_unit() -> None:
         network.apply(noise(1, 3, 27, 27), 0, len(network.units))
 
 
+def test_sides_that_patches_do_not_fill_are_refused() -> None:
+    network = flux.build(Plan(small("vit"), Head(2), seed=1))
+    with pytest.raises(InputError, match=r"multiples of 8, got 30 × 24"):
+        network.logits(noise(1, 3, 30, 24))
+
+
 def test_images_too_large_for_a_variance_change_nothing() -> None:
     network = flux.build(Plan(architecture("resnet18"), Head(2), seed=1))
     before = network.state()
