@@ -37,9 +37,11 @@ COPY deploy/requirements-gpu.txt /tmp/requirements.txt
 COPY --from=wheel /wheels /wheels
 # The CUDA runtime cannot be told from a driver here: there is none. So it is pinned.
 ARG CUDA_RUNTIME=12.6
-# Compiled code for several generations of processors, so that the host need not compile again.
+# Compiled code for several generations of processors, so that the host need not compile again. It
+# goes into the image's depot, instead of one in a cache folder that is not copied.
 ENV PATH=/usr/local/julia/bin:$PATH \
     JULIA_DEPOT_PATH=/opt/julia-depot \
+    PYFLUX_DEPOTS=/dev/null \
     JULIA_CPU_TARGET="generic;sandybridge,-xsaveopt,clone_all;haswell,-rdrnd,base(1)" \
     XDG_DATA_HOME=/opt/share \
     PYFLUX_CONFIG=/opt/share/pyflux-transfer/config.json

@@ -9,7 +9,11 @@ from pyflux_transfer.classifier import Classifier, load
 from pyflux_transfer.comparison import Candidate, compare
 from pyflux_transfer.data.dataset import Splits, scan
 from pyflux_transfer.errors import InputError, PyFluxTransferError
+from pyflux_transfer.explain import Explanation
+from pyflux_transfer.insight.findings import Finding, Findings
 from pyflux_transfer.insight.metrics import Evaluation
+from pyflux_transfer.inspection import check
+from pyflux_transfer.labelling import Proposal, propose
 from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.predict import Prediction
@@ -22,14 +26,20 @@ __all__ = [
     "Candidate",
     "Classifier",
     "Evaluation",
+    "Explanation",
+    "Finding",
+    "Findings",
     "InputError",
     "Prediction",
     "Preprocessing",
+    "Proposal",
     "PyFluxTransferError",
     "Run",
     "Splits",
     "__version__",
+    "check",
     "compare",
     "load",
+    "propose",
     "scan",
 ]

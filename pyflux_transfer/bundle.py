@@ -1,8 +1,9 @@
 """The bundle: one `.safetensors` file with the weights and, in its header, everything else.
 
-The header's metadata holds one JSON text under `pyflux_transfer`, with a `format` number. Nothing
-is pickled. Files are written beside the old one and renamed, so that a save that fails midway
-(disk full, interrupted) leaves the old file whole.
+The header's metadata holds one JSON text under `pyflux_transfer`, with a `format` number and the
+network's plan, by which Julia builds it without this package. Nothing is pickled. Files are written
+beside the old one and renamed, so that a save that fails midway (disk full, interrupted) leaves the
+old file whole.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pyflux_transfer.engines.base import Plan, check_cut
+from pyflux_transfer.engines.flux.network import describe as plan_text
 from pyflux_transfer.errors import (
     BundleError,
     InputError,
@@ -34,10 +36,14 @@ from pyflux_transfer.networks.tensors import State, check_finite, check_state
 from pyflux_transfer.storage import replacing
 
 Field = TypeVar("Field")
-FORMAT = 2
+FORMAT = 3
 KEY = "pyflux_transfer"
 _FIELDS = {"format", "architecture", "classes", "head", "preprocessing", "cut", "info"}
-_FORMATS = {1: _FIELDS, 2: _FIELDS | {"temperature"}}  # that can be read, and their fields
+_FORMATS = {  # that can be read, and their fields
+    1: _FIELDS,
+    2: _FIELDS | {"temperature"},
+    3: _FIELDS | {"temperature", "plan"},
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class Bundle:
             "cut": self.cut,
             "info": self.info,
             "temperature": self.temperature,
+            "plan": plan_text(Plan(self.row, self.head)),
         }
 
 
@@ -173,7 +180,7 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
     if fields is None:
         raise BundleError(
             f"{path} is a bundle of format {version!r}; this version reads "
-            f"{' and '.join(map(str, _FORMATS))}. Upgrade "
+            f"{', '.join(map(str, _FORMATS))}. Upgrade "
             "pyflux-transfer, or save the bundle again with the version that made it."
         )
     if unknown := sorted(set(row) - fields):
@@ -190,6 +197,8 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
             _of(dict, row["info"], "info"),
             _temperature(row["temperature"]) if version > 1 else 1.0,
         )
+        if version > 2:
+            _of(str, row["plan"], "plan")
         plan = Plan(bundle.row, head)
         check_cut(bundle.cut, plan.units)
     except KeyError as error:

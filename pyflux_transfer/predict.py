@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from glob import glob
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,18 @@ class Prediction:
             "top": [{"label": label, "probability": p} for label, p in self.top],
         }
 
+    def _repr_html_(self) -> str:
+        return _answer_html(self)
+
+
+def _answer_html(answer: Prediction) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(label)}</td><td><meter min='0' max='1' value='{p}'></meter></td>"
+        f"<td>{100 * p:.1f} %</td></tr>"
+        for label, p in answer.top
+    )
+    return f"<table><caption>{escape(answer.name)}</caption>{rows}</table>"
+
 
 def restore(
     bundle: Bundle, engine: str = "auto", device: str = "auto", precision: Precision = "auto"
@@ -66,13 +79,18 @@ def probabilities(network: Network, images: Array, temperature: float = 1.0) -> 
     Logits are divided by the temperature first, which alters how sure they are and no label. Raises
     EngineError for logits that are no numbers: they never become a probability.
     """
+    return softmax(finite_logits(network, images), temperature)
+
+
+def finite_logits(network: Network, images: Array) -> Array:
+    """Return the logits of preprocessed images. Raises EngineError where one is not finite."""
     logits = network.logits(network.embed(images))
     if not np.isfinite(logits).all():
         raise EngineError(
             "The network's outputs are not finite. Images given as float32 must be preprocessed; "
             "else try precision fp32."
         )
-    return softmax(logits, temperature)
+    return logits
 
 
 def softmax(logits: Array, temperature: float = 1.0) -> Array:

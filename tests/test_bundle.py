@@ -21,9 +21,10 @@ from safetensors.numpy import load_file, save_file
 from pyflux_transfer import bundle as checkpoint
 from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.engines.base import Plan
+from pyflux_transfer.engines.flux.network import describe as plan_text
 from pyflux_transfer.errors import BundleError, InputError, PyFluxTransferError, StorageError
 from pyflux_transfer.networks.head import Head
-from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
 from pyflux_transfer.networks.start import start
 from tests.engines import fake
 
@@ -69,6 +70,22 @@ def test_every_kind_of_head_comes_back(head: Head | None, tmp_path: Path) -> Non
     state = start(Plan(fake.TINY, head).units, 0)
     one = Bundle("tiny", classes, head, Preprocessing(), 0, state)
     assert_equal(checkpoint.read(checkpoint.write(tmp_path / "m.safetensors", one)), one)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_size_and_fit_come_back(fit: Fit, saved: Path) -> None:
+    one = replace(bundle(), preprocessing=Preprocessing().sized(384, fit))
+    assert checkpoint.read(checkpoint.write(saved, one)).preprocessing == one.preprocessing
+
+
+def test_a_bundle_that_knows_of_no_fit_crops_and_the_usual_is_written_as_it_was(
+    saved: Path,
+) -> None:
+    """So a version before there was a choice opens what it can, and refuses the rest."""
+    with safe_open(str(saved), framework="numpy") as file:
+        row = json.loads(file.metadata()[checkpoint.KEY])
+    assert "fit" not in row["preprocessing"]
+    assert checkpoint.read(saved).preprocessing.fit == "crop"
 
 
 def test_describing_reads_everything_but_the_weights(saved: Path) -> None:
@@ -207,15 +224,32 @@ def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
 def test_a_bundle_of_format_1_has_the_temperature_1(saved: Path) -> None:
     def older(row: dict[str, Any]) -> None:
         row.update(format=1)
-        del row["temperature"]
+        del row["temperature"], row["plan"]
 
     assert_equal(checkpoint.read(edited(saved, older)), replace(bundle(), temperature=1.0))
+
+
+def test_a_bundle_of_format_2_has_no_plan(saved: Path) -> None:
+    def older(row: dict[str, Any]) -> None:
+        row.update(format=2)
+        del row["plan"]
+
+    assert_equal(checkpoint.read(edited(saved, older)), bundle())
+
+
+def test_a_bundle_holds_the_plan_of_its_network(saved: Path) -> None:
+    with safe_open(str(saved), framework="numpy") as file:
+        plan = json.loads(file.metadata()[checkpoint.KEY])["plan"]
+    assert plan == plan_text(Plan(fake.TINY, HEAD))
+    assert plan.count("[[units]]") == len(Plan(fake.TINY, HEAD).units)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda row: row.update(format=3), "format 3; this version reads 1 and 2. Upgrade"),
+        (lambda row: row.update(format=4), "format 4; this version reads 1, 2, 3. Upgrade"),
+        (lambda row: row.pop("plan") and None, "cannot be used.*plan"),
+        (lambda row: row.update(plan=None), "plan must be a JSON str"),
         (lambda row: row.update(format="1"), "format '1'"),
         (lambda row: row.pop("format"), "description cannot be read"),
         (lambda _: "{", "description cannot be read"),
@@ -262,6 +296,8 @@ def test_a_bundle_of_format_1_has_the_temperature_1(saved: Path) -> None:
         (lambda row: row["preprocessing"].update(background=[0, 0, 256]), "from 0 to 255"),
         (lambda row: row["preprocessing"].update(resize=10**6, crop=10**6), "up to 4096"),
         (lambda row: row["preprocessing"].update(crop=2.5), "whole numbers"),
+        (lambda row: row["preprocessing"].update(fit="padd"), "Unknown fit 'padd'. Did you mean"),
+        (lambda row: row["preprocessing"].update(shape=1), r"unknown fields \['shape'\]. Upgrade"),
     ],
 )
 def test_a_description_that_is_not_ours_is_refused(

@@ -168,6 +168,26 @@ def test_bare_weights_are_no_network(tmp_path: Path) -> None:
         pft.load(tmp_path / "w.safetensors", engine="fake")
 
 
+def test_another_size_and_fit(folder: Path, tmp_path: Path) -> None:
+    net = pft.load("tiny", engine="fake", size=12, fit="pad")
+    assert net.preprocessing == fake.TINY.preprocessing.sized(12, "pad")
+    model = net.with_head(CLASSES)
+    model.fit(folder)
+    image = next(folder.rglob("*.png"))
+    before = model.predict(image)
+    again = pft.load(model.save(tmp_path / "m.safetensors"), engine="fake")
+    assert again.preprocessing == net.preprocessing
+    assert again.predict(image) == before
+    assert again.outline(0)[0].input == (1, 3, 12, 12)
+    found, _, _ = again.features(folder, cut="stage1", cache=False)
+    assert found.shape[1:] == (8, 12, 12)
+
+
+def test_a_size_that_the_network_cannot_take_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match="image may be too small"):
+        pft.load("alexnet", weights=None, engine="torch", size=20)
+
+
 # --- units and slices -----------------------------------------------------------------------------
 
 
@@ -180,13 +200,52 @@ def test_a_network_is_a_chain(net: pft.Classifier) -> None:
     assert len(net["head"]) == 4
 
 
+def test_a_network_is_called_on_images_and_equals_its_slices(net: pft.Classifier) -> None:
+    images = np.random.default_rng(0).standard_normal((2, 3, 8, 8), np.float32)
+    logits = net(images)
+    assert logits.shape == (2, 1000)
+    np.testing.assert_array_equal(logits, net.network.logits(net.network.embed(images)))
+    rectified = np.maximum(net[:"head"](images.astype(np.float64)), 0)  # type: ignore[misc]
+    assert net["head"](rectified).shape == (2, 1000)
+    np.testing.assert_array_equal(net["conv1"](images), net[0](images))
+    with pytest.raises(InputError, match="must be a float32 NumPy array, got uint8"):
+        net(images.astype(np.uint8))
+
+
+def test_a_network_without_its_head_is_not_called(tmp_path: Path, net: pft.Classifier) -> None:
+    state = {n: v for n, v in tensors(net).items() if not n.startswith("classifier")}
+    save_file(state, tmp_path / "trunk.safetensors")
+    headless = pft.load("tiny", weights=tmp_path / "trunk.safetensors", engine="fake")
+    with pytest.raises(InputError, match="came without a head"):
+        headless(np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_a_network_shows_itself_layer_by_layer(model: pft.Classifier) -> None:
+    lines = repr(model).splitlines()
+    assert lines[0] == "tiny, 3 classes, fake engine: 419 parameters"
+    assert any(line.split() == ["bn1:", "norm", "8", "16"] for line in lines)
+    assert sum("trained" in line for line in lines) == 1
+    assert repr(model).isascii()
+
+
+def test_layers_are_found_by_name(model: pft.Classifier) -> None:
+    assert model.layers["conv2"].shape == (12, 8, 1, 1)
+    np.testing.assert_array_equal(
+        model.layers["bn2"].tensors["bn2.running_var"], tensors(model)["bn2.running_var"]
+    )
+
+
 def test_summary_prints_the_units(
     model: pft.Classifier, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model.summary()
-    lines = capsys.readouterr().out.splitlines()
-    assert any("conv1" in line and "3×8×8" in line and "8×8×8" in line for line in lines)
-    assert sum("yes" in line for line in lines) == 1
+    text = capsys.readouterr().out
+    assert any(line.split()[:4] == ["0", "conv1", "conv", "3x8x8"] for line in text.splitlines())
+    assert "bn1" not in text
+    model.summary(3, columns=["output"], batch_size=5)
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["bn1", "5x8x8x8"] in shown
+    assert model.outline(1, 5)[1].output == (5, 8, 8, 8)
 
 
 # --- heads ----------------------------------------------------------------------------------------
@@ -441,7 +500,7 @@ def test_groups_of_a_table_are_counted_and_told_where_they_straddle(
     assert run.estimate is not None
     model.evaluate(folder / "table.csv", watcher=notes)
     assert notes.lines[-1] == (
-        "1 groups of these images stand in other splits too, which flatters the scores: p0"
+        "1 groups stand in both these images and other splits, which flatters the scores: p0"
     )
 
 

@@ -62,6 +62,25 @@ def test_photos_are_scanned_once_and_pass_each_trunk_once(folder: Path) -> None:
     assert set(again.bars) == {"scanning"}
 
 
+def test_each_network_is_tried_at_each_size(folder: Path) -> None:
+    notes = Notes()
+    rows = compare(folder, "tiny", "tiny=none", sizes=[8, 12, 8], fit="pad", watcher=notes)
+    names = {"tiny@8", "tiny@12", "tiny=none@8", "tiny=none@12"}
+    assert {row.name for row in rows} == names
+    assert {(row.size, row.pixels) for row in rows} == {(8, 8), (12, 12)}
+    assert len(notes.bars) == 1 + len(names)  # no two take each other's features
+    model = pft.load("tiny", engine="fake", size=12, fit="pad").with_head(CLASSES)
+    (judged,) = (row for row in rows if row.name == "tiny@12")
+    assert judged.estimate == model.fit(folder, quality="head").estimate
+    assert judged.to_json()["size"] == 12
+
+
+def test_a_size_that_cannot_be_fails_alone(folder: Path) -> None:
+    rows = compare(folder, "tiny", sizes=[8, 0])
+    assert [row.name for row in rows] == ["tiny@8", "tiny@0"]
+    assert "size must be a whole number" in rows[1].error
+
+
 def test_weights_that_fail_are_a_row_and_the_others_go_on(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no weights")

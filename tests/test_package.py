@@ -60,7 +60,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_the_wheel_holds_the_package_and_the_julia_package_and_nothing_else(
     built: tuple[Path, Path],
 ) -> None:
-    data = ("py.typed", "serving/page.html", "serving/docs.html", "networks/imagenet_classes.txt")
+    data = (
+        "py.typed",
+        "serving/page.html",
+        "serving/docs.html",
+        "insight/templates/check.html",
+        "insight/templates/report.html",
+        "networks/imagenet_classes.txt",
+    )
     python = sources(f"{NAME}/**/*.py", *(f"{NAME}/{name}" for name in data))
     julia = sources("julia/Project.toml", "julia/src/*.jl", "julia/ext/*.jl")
     found = {name for name in members(built[0]) if ".dist-info/" not in name}

@@ -42,7 +42,18 @@ PHOTO_IN_NODE = """\
 import { readFileSync } from "node:fs";
 const photo = new Blob([readFileSync("bee.jpg")]);
 """
-RUN_HERE = {"train", "compare", "evaluate", "predict", "summary", "features", "models"}
+RUN_HERE = {
+    "check",
+    "next",
+    "train",
+    "compare",
+    "evaluate",
+    "report",
+    "predict",
+    "summary",
+    "features",
+    "models",
+}
 
 
 @pytest.mark.slow

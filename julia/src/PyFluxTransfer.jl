@@ -8,6 +8,7 @@ using ChainRulesCore: @ignore_derivatives
 using Flux
 using Flux: BatchNorm, Chain, Conv, Dense, Dropout, Parallel, SkipConnection
 using Functors: Functors
+using JSON: JSON
 using Libdl: Libdl
 using LinearAlgebra: BLAS, transpose!
 using Metalhead
@@ -41,11 +42,20 @@ include("places.jl")
 include("rewrite_tree.jl")
 include("inference.jl")
 include("training.jl")
+# Files and photos, without Python
+include("safetensors.jl")
+include("resample.jl")
+include("images.jl")
+include("bundle.jl")
+include("classify.jl")
+include("newhead.jl")
 # The same, by handle and pointer, for another language
 include("bridge.jl")
 include("precompile.jl")
+include("precompile_files.jl")
 
 export Inference, Layer, Network, Plan, Unit, Update
+export BundleError, Classifier, Preprocessing, classify, preprocess, probabilities, with_head
 export cut_at!, embed, load!, logits, parse_plan, prepare!, pretrained, state, step!, trunk
 
 end

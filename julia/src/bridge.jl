@@ -167,3 +167,19 @@ function ceiling(; n = 2048, repeats = 5)
         2n^3 / fastest / 1.0e9
     end
 end
+
+"""
+Gradient of each example's logit `y`, counted from 0, with respect to `x`, which comes to unit
+`start`; in evaluation mode.
+"""
+function gradient_batch(number, x, y, start)
+    net = NETWORKS[number]
+    GC.@preserve x y begin
+        input = net.device(copy(dense(x)))
+        chosen = Flux.onehotbatch(dense(y), 0:(classes(net) - 1))
+    end
+    chosen = net.device(Float32.(chosen))
+    # A copy: what belongs to the tail would be in training mode inside a gradient.
+    layers = Flux.testmode!(deepcopy(net.chain[(start + 1):length(net.units)]))
+    return Array(only(Flux.gradient(z -> sum(layers(z) .* chosen), input)))
+end

@@ -60,7 +60,10 @@ function step!(net::Network, x::AbstractArray, labels, rates::AbstractDict, weig
     soft = net.device(soft)
     seed_dropout!(net)
     before = [(array(tensor), copy(array(tensor))) for tensor in statistics(net)]
-    loss, grads = Flux.withgradient(m -> cross_entropy(m(input), soft, total), trained)
+    # NNlib's convolutions run on Julia's threads: those of the matrix product would come on top.
+    loss, grads = with_blas_threads(Threads.nthreads() > 1 ? 1 : BLAS.get_num_threads()) do
+        Flux.withgradient(m -> cross_entropy(m(input), soft, total), trained)
+    end
     forget!(net, (net.cut + 1):length(net.units))
     # What is not a number must not stay in the network: the loss tells the caller.
     if !isfinite(loss) || any(((now, _),) -> !all(isfinite, now), before)

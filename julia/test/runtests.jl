@@ -7,6 +7,7 @@ using PyFluxTransfer: Layer, Network, Plan, Unit, Update
 
 include("plans.jl")
 include("trees.jl")
+include("bundles.jl")
 
 @testset "PyFluxTransfer" begin
     for name in (
@@ -27,7 +28,16 @@ include("trees.jl")
             "rewrite_tree",
             "inference",
             "training",
+            "safetensors",
+            "resample",
+            "images",
+            "bundle",
+            "classify",
+            "newhead",
+            "home",
             "bridge",
+            "docs",
+            "aqua",
         )
         @testset "$name" begin
             include("$name.jl")

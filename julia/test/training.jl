@@ -113,6 +113,23 @@ end
     @test state(net) == before
 end
 
+@testset "threads of the matrix product are as before" begin
+    usual = PyFluxTransfer.BLAS.get_num_threads()
+    PyFluxTransfer.BLAS.set_num_threads(2)
+    net = tiny_network()
+    step!(net, x, y, rates(0.1))
+    @test PyFluxTransfer.BLAS.get_num_threads() == 2
+    @test_throws DimensionMismatch step!(net, x, y[1:3], rates(0.1))
+    @test PyFluxTransfer.BLAS.get_num_threads() == 2
+    # They are one while Julia's threads compute, also for a second user in between.
+    inside = PyFluxTransfer.with_blas_threads(1) do
+        PyFluxTransfer.with_blas_threads(() -> PyFluxTransfer.BLAS.get_num_threads(), 2)
+    end
+    @test inside == 1
+    @test PyFluxTransfer.BLAS.get_num_threads() == 2
+    PyFluxTransfer.BLAS.set_num_threads(usual)
+end
+
 @testset "a rate of $rate is refused" for rate in (NaN, Inf, -0.1)
     net = tiny_network()
     before = state(net)

@@ -16,11 +16,14 @@ import typer
 
 from pyflux_transfer.cli import (
     cache,
+    check,
     compare,
     demo,
     evaluate,
+    following,
     networks,
     predict,
+    report,
     serve,
     setup,
     train,
@@ -54,7 +57,20 @@ def program(
     del version, debug  # `main` takes --debug wherever it stands
 
 
-for group in (train, compare, evaluate, predict, networks, cache, demo, setup, serve):
+for group in (
+    check,
+    train,
+    compare,
+    evaluate,
+    report,
+    predict,
+    following,
+    networks,
+    cache,
+    demo,
+    setup,
+    serve,
+):
     group.register(app)
 
 

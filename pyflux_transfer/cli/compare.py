@@ -12,10 +12,13 @@ import typer
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
     MAX_PIXELS,
+    MAX_SKIPPED,
     Cache,
     Data,
     EngineOption,
+    FitOption,
     MaxPixels,
+    MaxSkipped,
     PrecisionOption,
     given,
 )
@@ -28,11 +31,13 @@ if TYPE_CHECKING:
     from pyflux_transfer.comparison import Candidate
     from pyflux_transfer.data.dataset import Splits
     from pyflux_transfer.engines.base import Precision
+    from pyflux_transfer.networks.preprocessing import Fit
     from pyflux_transfer.training.callbacks import Watcher
     from pyflux_transfer.training.options import Options
 
 _NAMES = "Architectures, by comma or repeated, NAME or NAME=WEIGHTS (a tag or a file)."
-_HERE = {"data", "arch", "as_json"}  # what `train` is told otherwise, or not
+_SIZES = "Sides of the images in pixels, by comma or repeated: each network at each."
+_HERE = {"data", "arch", "sizes", "as_json"}  # what `train` is told otherwise, or not
 
 
 def register(app: typer.Typer) -> None:
@@ -44,12 +49,15 @@ def compare(
     context: typer.Context,
     data: Data,
     arch: Annotated[list[str] | None, typer.Option(help=_NAMES)] = None,
+    sizes: Annotated[list[str] | None, typer.Option(help=_SIZES)] = None,
+    fit: FitOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
     label_smoothing: Annotated[float, typer.Option(help="Label smoothing (0–1).")] = 0.0,
     balance: Annotated[bool, typer.Option(help="Weigh classes by inverse frequency.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
     cache: Cache = True,
     max_pixels: MaxPixels = MAX_PIXELS,
+    max_skipped: MaxSkipped = MAX_SKIPPED,
     workers: Annotated[int, typer.Option(help="Threads that decode images.")] = 2,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
@@ -65,9 +73,10 @@ def compare(
     if names == []:
         raise InputError("--arch needs names of architectures. See: pyflux-transfer models")
     rows = judge(
-        data, names, engine=engine, cache=cache, watcher=report.Terminal(errors),
+        data, names, sizes=_sizes(sizes or ()), fit=fit, engine=engine, cache=cache,
+        watcher=report.Terminal(errors),
         label_smoothing=label_smoothing, class_weights="auto" if balance else None, seed=seed,
-        max_pixels=max_pixels, workers=workers, precision=precision,
+        max_pixels=max_pixels, max_skipped=max_skipped, workers=workers, precision=precision,
     )  # fmt: skip
     command = _training(rows, data, context)
     if as_json:
@@ -82,7 +91,7 @@ def compare(
 
 def best(
     data: Path, given: Collection[str], options: Options, engine: str, precision: Precision,
-    cache: bool, watcher: Watcher,
+    cache: bool, watcher: Watcher, size: int | None, fit: Fit | None,
 ) -> tuple[Candidate, Splits]:  # fmt: skip
     """Return the network that a comparison recommends, and the photos as they were scanned.
 
@@ -90,17 +99,19 @@ def best(
     """
     from pyflux_transfer.comparison import compare as judge
     from pyflux_transfer.comparison import recommended
-    from pyflux_transfer.data.source import Reader
     from pyflux_transfer.training.callbacks import Silent
     from pyflux_transfer.training.recipe import HEEDED
 
     for name in ("weights", "resume"):
         if name in given:
             raise InputError(f"--arch auto chooses the network. Name it, or leave --{name} out.")
-    splits = Reader(options.workers, options.max_pixels, watcher.bar).read(data)
+    splits = options.reader(watcher).read(data)
     heeded: Any = {k: v for k, v in vars(options).items() if k in HEEDED.intersection(given)}
     heeded["precision"] = precision
-    rows = judge(splits, engine=engine, cache=cache, watcher=watcher, **heeded)
+    sizes = () if size is None else (size,)
+    rows = judge(
+        splits, sizes=sizes, fit=fit, engine=engine, cache=cache, watcher=watcher, **heeded
+    )
     if not isinstance(watcher, Silent):
         report.comparison(rows)
     return recommended(rows), splits
@@ -112,11 +123,21 @@ def _training(rows: Sequence[Candidate], data: Path, context: typer.Context) -> 
     if chosen is None:
         return None
     words = ["pyflux-transfer", "train", str(data), "--arch", chosen.architecture]
-    if chosen.name != chosen.architecture:
+    if not chosen.usual:
         words += ["--weights", chosen.weights]
+    if chosen.size is not None:
+        words += ["--size", str(chosen.size)]
     for name in sorted(given(context) & set(context.params) - _HERE):
         words += _words(name, context.params[name])
     return shlex.join(words)
+
+
+def _sizes(texts: Sequence[str]) -> list[int]:
+    """Return the sizes that are asked for, as `--sizes 224,288` or one by one."""
+    words = [word.strip() for text in texts for word in text.split(",")]
+    if wrong := [word for word in words if not word.isdecimal()]:
+        raise InputError(f"--sizes takes whole numbers, as 224,288; got {wrong[0]!r}.")
+    return [int(word) for word in words]
 
 
 def _words(name: str, value: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ from pyflux_transfer.cli.options import (
     MaxSkipped,
     PrecisionOption,
 )
+from pyflux_transfer.errors import InputError
 from pyflux_transfer.insight.tables import errors
 
 
@@ -32,6 +34,7 @@ def evaluate(
     bundle: BundleArgument,
     data: Data,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV, a line a photo.")] = False,
     batch_size: BatchSize = 16,
     max_pixels: MaxPixels = MAX_PIXELS,
     max_skipped: MaxSkipped = MAX_SKIPPED,
@@ -40,14 +43,18 @@ def evaluate(
 ) -> None:
     """Score a bundle on labelled photos."""
     from pyflux_transfer.classifier import load
+    from pyflux_transfer.judgement import judge, write_rows
+    from pyflux_transfer.training.options import Options
 
+    if as_json and as_csv:
+        raise InputError("Choose one of --json and --csv.")
+    chosen = Options(batch_size=batch_size, max_pixels=max_pixels, max_skipped=max_skipped)
     model = load(options.bundle_path(bundle), engine=engine, precision=precision)
     watcher = report.Terminal(errors)  # stdout is for the scores
-    found = model.evaluate(
-        data, batch_size=batch_size, max_pixels=max_pixels, max_skipped=max_skipped,
-        watcher=watcher,
-    )  # fmt: skip
-    if as_json:
-        print(json.dumps(found.to_json(), indent=2))
+    judged = judge(model, data, chosen, watcher)
+    if as_csv:
+        write_rows(judged, sys.stdout)
+    elif as_json:
+        print(json.dumps(judged.evaluation().to_json(), indent=2))
     else:
-        report.evaluation(found)
+        report.evaluation(judged.evaluation())

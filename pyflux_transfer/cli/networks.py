@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +17,15 @@ from pyflux_transfer.cli.options import (
     Cache,
     Data,
     EngineOption,
+    FitOption,
     MaxPixels,
     MaxSkipped,
     PrecisionOption,
+    Size,
     WeightsOption,
 )
 from pyflux_transfer.errors import readable
+from pyflux_transfer.insight.summary import COLUMNS, USUAL
 from pyflux_transfer.storage import check_writable, replacing
 
 
@@ -34,12 +38,27 @@ def register(app: typer.Typer) -> None:
 
 def summary(
     model: Annotated[str, typer.Argument(help="An architecture or a bundle.")],
+    depth: Annotated[
+        int, typer.Option(help="0 the whole, 1 its stages, 2 their units, 3 the layers.")
+    ] = 2,
+    columns: Annotated[str, typer.Option(help=f"Of {', '.join(COLUMNS)}.")] = ",".join(USUAL),
+    batch_size: Annotated[
+        int | None, typer.Option(help="Show shapes with a batch of this size.", min=1)
+    ] = None,
+    size: Size = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, all columns.")] = False,
     engine: EngineOption = "auto",
 ) -> None:
-    """Show a network's units, shapes and parameter counts."""
+    """Show a network's layers, shapes, parameter counts, and what is trained."""
     from pyflux_transfer.classifier import load
 
-    load(model, weights=None, engine=engine, precision="fp32").summary()
+    net = load(model, weights=None, engine=engine, precision="fp32", size=size)
+    if as_json:
+        rows = [row.to_json() for row in net.outline(depth, batch_size or 1)]
+        print(json.dumps({"cut": net.network.cut, "rows": rows}, indent=2))
+        return
+    chosen = [name.strip() for name in columns.split(",") if name.strip()]
+    net.summary(depth, columns=chosen, batch_size=batch_size)
 
 
 def features(
@@ -48,6 +67,8 @@ def features(
     arch: Arch = "resnet50",
     cut: Annotated[str, typer.Option(help="Take what enters this stage or unit.")] = "head",
     weights: WeightsOption = "imagenet",
+    size: Size = None,
+    fit: FitOption = None,
     cache: Cache = True,
     max_pixels: MaxPixels = MAX_PIXELS,
     max_skipped: MaxSkipped = MAX_SKIPPED,
@@ -61,7 +82,7 @@ def features(
 
     check_writable(out)
     place = options.cut(cut)
-    net = load(arch, weights=weights, engine=engine, precision=precision)
+    net = load(arch, weights=weights, engine=engine, precision=precision, size=size, fit=fit)
     watcher = report.Terminal()
     found, labels, paths = net.features(
         data, cut=place, cache=cache, max_pixels=max_pixels, max_skipped=max_skipped,

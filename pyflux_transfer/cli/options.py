@@ -9,6 +9,7 @@ import typer
 
 from pyflux_transfer.engines.base import Precision
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.networks.preprocessing import Fit
 
 Data = Annotated[Path, typer.Argument(help="Folder with one folder a class, or a CSV.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A saved bundle (.safetensors).")]
@@ -28,6 +29,10 @@ MaxSkipped = Annotated[
 ]
 MAX_PIXELS, MAX_SKIPPED = 50_000_000, 0.05  # as in `data`, which takes time to import
 EngineOption = Annotated[str, typer.Option(help="auto, flux or torch.")]
+Size = Annotated[int | None, typer.Option(help="Side of the images in pixels; the weights' own.")]
+FitOption = Annotated[
+    Fit | None, typer.Option(help="crop the centre, pad to show all, or stretch; the weights' own.")
+]
 PrecisionOption = Annotated[Precision, typer.Option(help="Of the frozen trunk and prediction.")]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,10 +22,12 @@ from pyflux_transfer.cli.options import (
     bundle_path,
 )
 from pyflux_transfer.errors import InputError, readable
+from pyflux_transfer.storage import check_writable
 
 if TYPE_CHECKING:
     from pyflux_transfer.data.dataset import Skipped
     from pyflux_transfer.engines.base import Precision
+    from pyflux_transfer.explain import Explanation
     from pyflux_transfer.predict import Prediction
 
 _MISSING = "--url needs more packages ({}). Run: pip install 'pyflux-transfer[serve]'"
@@ -44,6 +47,9 @@ def predict(
     top: Annotated[int, typer.Option(help="Labels an image.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, a line an image.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV.")] = False,
+    explain: Annotated[
+        Path | None, typer.Option(help="Write photos with heat maps into this folder.")
+    ] = None,
     batch_size: BatchSize = 16,
     max_pixels: MaxPixels = MAX_PIXELS,
     engine: EngineOption = "auto",
@@ -52,13 +58,15 @@ def predict(
     """Label photos. Unreadable ones are named on stderr and make the exit status 2."""
     if as_json and as_csv:
         raise InputError("Choose one of --json and --csv.")
+    if explain and url:
+        raise InputError("--explain computes here. Give the bundle, and leave --url out.")
     show: Callable[[Iterable[Prediction]], None] = report.predictions
     if as_json or as_csv:
         show = _json if as_json else _csv
     answers = (
         _asked(url, api_key, files, top)
         if url
-        else _computed(files, top, batch_size, max_pixels, engine, precision)
+        else _computed(files, top, batch_size, max_pixels, engine, precision, explain)
     )
     bad: list[Skipped] = []
     show(_readable(answers, bad))
@@ -73,8 +81,10 @@ def _computed(
     max_pixels: int,
     engine: str,
     precision: Precision,
+    folder: Path | None,
 ) -> Iterator[Prediction | Skipped]:
     from pyflux_transfer import bundle as bundles
+    from pyflux_transfer.explain import explain
     from pyflux_transfer.predict import predict as answer
     from pyflux_transfer.predict import restore, sources
 
@@ -84,10 +94,33 @@ def _computed(
     given = [source for _, source in sources(photos)]  # a wrong path is told at once
     bundle = bundles.read(bundle_path(first))
     network = restore(bundle, engine, precision=precision)
-    return answer(
-        network, bundle.classes, bundle.preprocessing, given, top=top, batch_size=batch_size,
-        temperature=bundle.temperature, max_pixels=max_pixels, note=_note,
-    )  # fmt: skip
+    common: dict[str, Any] = {
+        "top": top, "batch_size": batch_size, "temperature": bundle.temperature,
+        "max_pixels": max_pixels,
+    }  # fmt: skip
+    whole = (network, bundle.classes, bundle.preprocessing, given)
+    if folder is None:
+        return answer(*whole, **common, note=_note)
+    check_writable(folder / "photo.png")
+    return _drawn(explain(*whole, **common), folder)
+
+
+def _drawn(
+    answers: Iterator[Explanation | Skipped], folder: Path
+) -> Iterator[Prediction | Skipped]:
+    """Write each photo under its heat map, named after it, and pass the predictions on."""
+    from pyflux_transfer.data.dataset import Skipped
+
+    taken: Counter[str] = Counter()
+    for found in answers:
+        if isinstance(found, Skipped):
+            yield found
+            continue
+        stem = Path(found.prediction.name).stem or "photo"
+        taken[stem] += 1
+        again = f"-{taken[stem]}" if taken[stem] > 1 else ""
+        found.save(folder / f"{stem}{again}.png")
+        yield found.prediction
 
 
 def _asked(url: str, key: str, files: Sequence[Path], top: int) -> Iterator[Prediction | Skipped]:

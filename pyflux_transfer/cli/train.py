@@ -19,9 +19,11 @@ from pyflux_transfer.cli.options import (
     Cache,
     Data,
     EngineOption,
+    FitOption,
     MaxPixels,
     MaxSkipped,
     PrecisionOption,
+    Size,
     WeightsOption,
 )
 from pyflux_transfer.errors import InputError
@@ -56,6 +58,8 @@ def train(
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; 1e-3 head, 1e-4 deeper.")] = None,
     weights: WeightsOption = "imagenet",
+    size: Size = None,
+    fit: FitOption = None,
     hidden: Annotated[list[int] | None, typer.Option(help="Hidden width; repeatable.")] = None,
     dropout: Annotated[float, typer.Option(help="Dropout in the head.")] = 0.0,
     keep: Annotated[Keep | None, typer.Option(help="What of the old head to keep.")] = None,
@@ -82,6 +86,9 @@ def train(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
     plot: Annotated[Path | None, typer.Option(help="Draw the history into this image.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", help="Write a page about the model here.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Train a classifier on a folder of photos and save it as one file.
@@ -90,6 +97,7 @@ def train(
     pays, and cross-validation says how good the model is. An option of steps (--epochs, --lr,
     --cut …) trains by steps. Ctrl-C ends it early and saves the best so far.
     """
+    from pyflux_transfer import reporting
     from pyflux_transfer.classifier import DEEPER_RATE, SHARE, load
     from pyflux_transfer.data.dataset import class_names
     from pyflux_transfer.insight.plot import drawable
@@ -111,6 +119,8 @@ def train(
     if plot:
         drawable(plot)
         check_writable(plot)
+    if page:
+        reporting.prepared(page)
     common: dict[str, Any] = {
         "run_dir": run_dir, "resume": resume, "cache": cache,
         "watcher": Silent() if quiet else report.Terminal(),
@@ -121,9 +131,11 @@ def train(
     source: Path | Splits = data
     if arch == "auto":
         watcher = common["watcher"]
-        found, source = compare.best(data, given, options, engine, precision, cache, watcher)
+        found, source = compare.best(
+            data, given, options, engine, precision, cache, watcher, size, fit
+        )
         arch, weights = found.architecture, found.weights
-    net = load(arch, weights=weights, engine=engine, precision=precision)
+    net = load(arch, weights=weights, engine=engine, precision=precision, size=size, fit=fit)
     model = _headed(net, classes, hidden or (), dropout, keep, seed)
     try:
         if fine_tune:
@@ -149,6 +161,12 @@ def train(
         say(line)
     if plot:
         say(f"drawn {draw(run.records, plot)}")
+    if page:
+        reporting.report(
+            model, source, page, max_pixels=max_pixels, max_skipped=max_skipped, seen=True,
+            watcher=common["watcher"],
+        )  # fmt: skip
+        say(f"written {page}")
     if run.stopped == "interrupted":
         if run_dir:
             say("The same command with --resume goes on with it.")

@@ -27,8 +27,8 @@ def possible() -> bool:
 
 def decode(
     data: bytes, max_pixels: int, background: tuple[int, int, int], shorter_side: int | None
-) -> tuple[Image.Image, tuple[float, float, float, float]]:
-    """Return what `decode_picture` makes of a file's bytes: an RGB image and its box.
+) -> tuple[Image.Image, tuple[float, float, float, float], bool]:
+    """Return what `decode_picture` makes of a file's bytes: an RGB image, its box, is it mended.
 
     Raises ImageError with the reason alone, also for what takes too long or too much memory.
     """
@@ -36,8 +36,8 @@ def decode(
     from pyflux_transfer.data.decoders import Job
 
     job = Job(max_pixels, background, shorter_side)
-    pixels, box = _decoders().decode(data, job)
-    return Image.fromarray(pixels), box
+    found = _decoders().decode(data, job)
+    return Image.fromarray(found.pixels), found.box, found.mended
 
 
 def _decoders() -> Decoders:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from pyflux_transfer.data.decode import Pixels
-from pyflux_transfer.data.preprocess import RESAMPLING, center, normalise
+from pyflux_transfer.data.preprocess import field, fitted, normalise, shown
 from pyflux_transfer.errors import lookup
 from pyflux_transfer.networks.preprocessing import Preprocessing
 
@@ -24,23 +24,36 @@ ROTATION_DEGREES = 15.0
 COLOR_RANGE = (0.7, 1.3)
 
 
-def _center(preprocessing: Preprocessing) -> Transform:
-    return lambda image, _: center(image, preprocessing)
+def _fit(preprocessing: Preprocessing) -> Transform:
+    return lambda image, _: fitted(image, preprocessing)
 
 
 def _crop(preprocessing: Preprocessing) -> Transform:
-    """Make the random resized crop of Szegedy et al. 2014: any part, any ratio, one size."""
-    side = preprocessing.crop
-    filter_ = RESAMPLING[preprocessing.interpolation]
+    """Make the random resized crop of Szegedy et al. 2014: any part, any ratio, one size.
+
+    Its part is one of what the fit shows: of the photo, of the padded square, or of the stretched
+    one, in which ratios are measured.
+    """
 
     def crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        width, height = image.size
+        within = (0.0, 0.0, float(image.width), float(image.height))
+        left, top, right, bottom = field(within, preprocessing)
+        width, height = right - left, bottom - top
+        across = down = 1.0
+        if preprocessing.fit == "stretch":
+            side = max(width, height)
+            across, down, width, height = width / side, height / side, side, side
         area = width * height * rng.uniform(*CROP_AREA)
         ratio = np.exp(rng.uniform(*np.log(CROP_RATIO)))
         w, h = min(width, (area * ratio) ** 0.5), min(height, (area / ratio) ** 0.5)
         x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
-        box = (x, y, min(x + w, width), min(y + h, height))
-        return image.resize((side, side), filter_, box)
+        box = (
+            left + across * x,
+            top + down * y,
+            left + across * min(x + w, width),
+            top + down * min(y + h, height),
+        )
+        return shown(image, box, preprocessing, within)
 
     return crop
 
@@ -72,7 +85,7 @@ def _color(_: Preprocessing) -> Transform:
     return jitter
 
 
-# Applied in this order, whatever the order asked for; `crop` takes the place of the centre crop.
+# Applied in this order, whatever the order asked for; `crop` takes the place of the fit.
 AUGMENTS: dict[str, Callable[[Preprocessing], Transform]] = {
     "crop": _crop,
     "rotation": _rotation,
@@ -112,7 +125,7 @@ def augmenter(spec: str | Sequence[str] | None, preprocessing: Preprocessing) ->
         return None
     transforms = [AUGMENTS[name](preprocessing) for name in chosen]
     if "crop" not in chosen:
-        transforms.insert(0, _center(preprocessing))
+        transforms.insert(0, _fit(preprocessing))
     return partial(_augment, transforms, preprocessing)
 
 

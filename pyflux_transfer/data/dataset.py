@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pyflux_transfer.data.batches import default_workers, map_ahead
+from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.decode import MAX_PIXELS, decode_picture
 from pyflux_transfer.data.division import held_back
 from pyflux_transfer.data.listing import Entry, list_source
@@ -19,6 +19,7 @@ from pyflux_transfer.data.reading import read_file
 from pyflux_transfer.data.splitnames import TEST, TRAIN
 from pyflux_transfer.data.walk import Skipped as Skipped
 from pyflux_transfer.errors import DataError, ImageError, InputError
+from pyflux_transfer.installation.environment import cores
 
 MAX_SKIPPED = 0.05  # share of files: with more that cannot be read it is the wrong folder
 CHECKED = 2**62  # max_pixels for what was scanned: the scan has held it to its own limit
@@ -82,6 +83,10 @@ class Splits:
         """Training, validation and test images, as far as there are any."""
         return [part for part in (self.train, self.valid, self.test) if part is not None]
 
+    def left_out(self) -> list[str]:
+        """Tell of each file that is not used, and why."""
+        return [str(item) for part in self.parts for item in part.skipped]
+
 
 def scan(
     source: str | Path,
@@ -119,7 +124,7 @@ def scan(
             return Skipped(entry.path, _reason(error))
         return Sample(entry.path, labels[entry.name], digest, entry.group, mended)
 
-    workers = workers or default_workers()
+    workers = workers or cores()
     examined = []
     with bar("scanning", len(entries)) if bar else nullcontext(lambda _: None) as advance:
         for result in map_ahead(examine, entries, workers=workers, ahead=4 * workers):
@@ -227,6 +232,17 @@ def straddling(*parts: Dataset) -> list[str]:
     """Return the groups that stand in more than one of the parts, sorted."""
     stands = Counter(group for part in parts for group in part.groups)
     return sorted(group for group, count in stands.items() if count > 1)
+
+
+def torn(judged: Dataset, others: Sequence[Dataset], where: str) -> Iterator[str]:
+    """Yield a note on groups of the images that judge which stand in others too.
+
+    `where` says in which two, and what that flatters.
+    """
+    learnt = Dataset(tuple(s for other in others for s in other.samples), judged.classes)
+    if groups := straddling(learnt, judged):
+        more = " …" if len(groups) > 1 else ""
+        yield f"{len(groups)} groups stand in both {where}: {groups[0]}{more}"
 
 
 def _bunches(dataset: Dataset, seed: int) -> list[list[int]]:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,7 +29,7 @@ Source = str | Path | bytes | IO[bytes] | Image.Image | NDArray[Any]
 Color = tuple[int, int, int]
 Box = tuple[float, float, float, float]
 
-REVISION = 2  # raised when the same bytes give other pixels: kept features are then made anew
+REVISION = 3  # raised when the same bytes give other pixels: kept features are then made anew
 WHITE: Color = (255, 255, 255)
 _UNSUPPORTED = re.compile(
     r"unknown (pixel mode|data organization|photometric|raw mode|compression)|unsupported"
@@ -125,15 +124,23 @@ def _explained(source: object) -> Iterator[None]:
         raise  # ours, not the image's
     # Pillow's readers meet hostile bytes with whatever error the parsing happens to hit.
     except Exception as error:
-        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
-        detail = f"{kind}{error}"
-        if _UNSUPPORTED.search(detail) or isinstance(error.__cause__, KeyError):
+        detail = _detail(error)
+        if _unsupported(error):
             reason = f"it is of a kind that is not supported ({detail}). Export it as JPEG or PNG."
         elif isinstance(error, OSError):
             reason = f"it is truncated or damaged ({detail})."
         else:
             reason = f"it is damaged ({detail})."
         raise ImageError(f"{_subject(source)} cannot be read: {reason}") from error
+
+
+def _detail(error: Exception) -> str:
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+
+
+def _unsupported(error: Exception) -> bool:
+    """Tell whether a reader has no means for a file, by what it says."""
+    return bool(_UNSUPPORTED.search(_detail(error))) or isinstance(error.__cause__, KeyError)
 
 
 def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
@@ -170,23 +177,43 @@ def _bytes(source: str | Path | bytes | IO[bytes], max_pixels: int) -> bytes:
 def _from_bytes(data: bytes, settings: _Settings) -> Picture:
     """Decode a file, if need be without what is amiss beside its pixels."""
     kind = kind_of(data[:HEADER_BYTES])
+    if kind == "TIFF":
+        return _from_tiff(data, settings)
     try:
         return _opened(kind, data, settings)
     except (ImageError, MemoryError):
         raise
-    except Exception as error:
+    except Exception:
         if kind == "PNG":
             return _opened(kind, without_extras(data), settings)
-        if kind == "TIFF" and "unknown pixel mode" in str(error):
-            check = partial(check_pixels, max_pixels=settings.max_pixels)
-            if plain := tiff.read(data, check):
-                return _finish(plain, settings.background)
         if kind == "JPEG" and (ends := endings(data)):
             whole = replace(settings, shorter_side=None)
             first, *others = (_opened(kind, end, whole).image.tobytes() for end in ends)
             if all(other == first for other in others):
                 return replace(_opened(kind, ends[0], settings), mended=True)
         raise
+
+
+def _from_tiff(data: bytes, settings: _Settings) -> Picture:
+    """Decode a TIFF by Pillow or, of values that it has no mode for or reads wrongly, here."""
+    layout = tiff.Layout.of(data)
+    if layout.plain:
+        try:
+            return _opened("TIFF", data, settings)
+        except (ImageError, MemoryError):
+            raise
+        except Exception as error:
+            if not (_unsupported(error) or layout.doubtful):
+                raise
+    if layout.trouble:
+        raise ImageError(layout.trouble)
+    check_pixels(layout.size, settings.max_pixels)
+    guard.check_tiff(layout.tags, layout.size, io.BytesIO(data))
+    if found := _admitted(data, layout.need, settings):
+        return found
+    from pyflux_transfer.data import strips  # imported late: most runs need none
+
+    return _finish(strips.image(layout, data), settings.background)
 
 
 def _opened(kind: str, data: bytes, settings: _Settings) -> Picture:
@@ -199,12 +226,19 @@ def _opened(kind: str, data: bytes, settings: _Settings) -> Picture:
     if settings.shorter_side and isinstance(image, Jpeg):
         drafted = image.draft(None, (2 * settings.shorter_side,) * 2)
     need = guard.check(image, full, stream)
+    if found := _admitted(data, need, settings):
+        return found
+    return _finish(image, settings.background, drafted[1][2:] if drafted else None)
+
+
+def _admitted(data: bytes, need: int, settings: _Settings) -> Picture | None:
+    """Have so many bytes admitted; what is heavy, and admitted by nobody, is decoded apart."""
     if settings.admit:
         settings.admit(need)
     elif need > guard.HEAVY_BYTES and apart.possible():
         limits = (settings.max_pixels, settings.background, settings.shorter_side)
         return Picture(*apart.decode(data, *limits))
-    return _finish(image, settings.background, drafted[1][2:] if drafted else None)
+    return None
 
 
 def _from_array(array: NDArray[Any], max_pixels: int) -> Image.Image:
@@ -251,8 +285,20 @@ def _to_rgb(image: Image.Image, background: Color) -> Image.Image:
         if profile and (converted := to_srgb(image)):
             return converted
         return image if image.mode == "RGB" else image.convert("RGB")  # convert always copies
-    rgba = image.convert("RGBA")
+    rgba = _with_clear(image) if "low bytes" in image.info else image.convert("RGBA")
     canvas = Image.new("RGB", image.size, background)
     color = image.convert("L") if image.mode in ("LA", "La") else rgba
     canvas.paste(to_srgb(color) or rgba if profile else rgba, mask=rgba.getchannel("A"))
     return canvas
+
+
+def _with_clear(image: Image.Image) -> Image.Image:
+    """Return a PNG of 16 bits a colour with alpha: clear where all bits of all colours say so."""
+    low, clear = image.info["low bytes"], image.info["transparency"]
+    differs = np.zeros(image.size[::-1], bool)
+    for half, of in ((image, [value >> 8 for value in clear]), (low, [v & 255 for v in clear])):
+        for channel, value in zip("RGB", of, strict=True):
+            differs |= np.asarray(half.getchannel(channel)) != value
+    rgba = image.convert("RGB").copy()
+    rgba.putalpha(Image.fromarray(differs.astype(np.uint8) * 255))
+    return rgba

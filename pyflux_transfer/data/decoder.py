@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from pyflux_transfer.data.decode import Pixels, decode_picture
-from pyflux_transfer.data.preprocess import center
+from pyflux_transfer.data.preprocess import fitted
 from pyflux_transfer.errors import ImageError
 from pyflux_transfer.networks.preprocessing import Preprocessing
 
@@ -31,6 +31,7 @@ FREE_BYTES = 64 << 20
 SLACK_BYTES = 160 << 20
 TOO_MUCH = "decoding it takes more memory than the {:,} bytes that its size asks for."
 PREFIX = "The image cannot be read: "
+GO = b"go\n"
 
 
 def main(memory: int) -> None:
@@ -54,7 +55,8 @@ def main(memory: int) -> None:
 
     def ask(need: int) -> None:
         say({"need": need})
-        jobs.readline()
+        if jobs.readline() != GO:
+            raise _NotNowError
 
     with contextlib.suppress(BrokenPipeError):  # the parent is gone
         say({})
@@ -86,7 +88,7 @@ def _answer(
             shorter_side=job["shorter_side"],
             admit=admit,
         )
-        image = center(picture.image, how, picture.box) if how else picture.image
+        image = fitted(picture.image, how, picture.box) if how else picture.image
         pixels: Pixels = np.ascontiguousarray(image)
     except ImageError as error:
         if isinstance(error.__cause__, MemoryError):
@@ -94,12 +96,18 @@ def _answer(
                 "error": f"decoding it takes more memory than the {need:,} bytes its size asks."
             }
         return {"error": str(error).removeprefix(PREFIX)}
+    except _NotNowError:
+        return {"later": True}
     except MemoryError:
         return {"error": f"decoding it takes more memory than the {need:,} bytes its size asks."}
     view, place = pixels.reshape(-1).data, 0
     while place < len(view):
         place += os.pwrite(memory, view[place:], place)
-    return {"shape": pixels.shape, "box": picture.box}
+    return {"shape": pixels.shape, "box": picture.box, "mended": picture.mended}
+
+
+class _NotNowError(BaseException):
+    """The parent puts a photo off; no exception, so that no reader takes it for damage."""
 
 
 @lru_cache(maxsize=8)

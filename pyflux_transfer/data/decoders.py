@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,21 @@ _ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS"
 
 # glibc keeps what a photo leaves behind up to these sizes; page faults would cost a third more.
 _KEPT = {"MALLOC_TRIM_THRESHOLD_": str(48 << 20), "MALLOC_MMAP_THRESHOLD_": str(16 << 20)}
+
+
+class HeavyError(Exception):
+    """A photo takes so much that it has to wait its turn among such."""
+
+
+class Decoded(NamedTuple):
+    """Pixels (H,W,3) uint8, the box of them that the picture fills, and does the file lack its end.
+
+    As in `decode.Picture`.
+    """
+
+    pixels: Pixels
+    box: Box
+    mended: bool
 
 
 class DecoderDiedError(Exception):
@@ -145,12 +160,19 @@ class Decoders:
             pass
 
     def decode(
-        self, data: bytes, job: Job, into: Pixels | None = None, until: float = float("inf")
-    ) -> tuple[Pixels, Box]:
-        """Return a photo's pixels (H,W,3) uint8 and the box of them that it fills.
+        self,
+        data: bytes,
+        job: Job,
+        into: Pixels | None = None,
+        until: float = float("inf"),
+        *,
+        heavy: bool = True,
+    ) -> Decoded:
+        """Return what a photo holds.
 
         `into` is filled with the pixels where it is given. Raises ImageError with the reason alone,
-        also for what takes too long or too much, and TimeoutError at the moment `until`.
+        also for what takes too long or too much, TimeoutError at the moment `until`, and, where it
+        may not be `heavy`, HeavyError for what takes more memory than most: told by its header.
         """
         deaths = kills = 0
         while True:
@@ -158,7 +180,7 @@ class Decoders:
                 raise TimeoutError
             with self._lend(until) as decoder:
                 try:
-                    return decoder.decode(data, job, into, self, until)
+                    return decoder.decode(data, job, into, self, until, heavy)
                 except DecoderDiedError as error:
                     if self._closed:
                         raise TimeoutError from None
@@ -242,12 +264,18 @@ class _Decoder:
         self.alive = True
 
     def decode(
-        self, data: bytes, job: Job, into: Pixels | None, pool: Decoders, until: float
-    ) -> tuple[Pixels, Box]:
+        self,
+        data: bytes,
+        job: Job,
+        into: Pixels | None,
+        pool: Decoders,
+        until: float,
+        heavy: bool,
+    ) -> Decoded:
         try:
-            return self._decode(data, job, into, pool, until)
+            return self._decode(data, job, into, pool, until, heavy)
         except BaseException as error:
-            if not isinstance(error, _Refused):
+            if not isinstance(error, (_Refused, HeavyError)):
                 self.kill()
             if isinstance(error, _TooSlow):
                 raise ImageError(f"decoding it took longer than {pool.seconds:g} s.") from None
@@ -256,8 +284,14 @@ class _Decoder:
             raise
 
     def _decode(
-        self, data: bytes, job: Job, into: Pixels | None, pool: Decoders, until: float
-    ) -> tuple[Pixels, Box]:
+        self,
+        data: bytes,
+        job: Job,
+        into: Pixels | None,
+        pool: Decoders,
+        until: float,
+        heavy: bool,
+    ) -> Decoded:
         if not self._greeted:
             self._receive(time.monotonic() + START_S, until)
             self._greeted = True
@@ -267,6 +301,10 @@ class _Decoder:
         row = {"job": job.text, "bytes": len(data), "seconds": pool.seconds}
         self._send(json.dumps(row).encode())
         answer = self._receive(time.monotonic() + pool.seconds, until)
+        if "need" in answer and not heavy:
+            self._send(b"later")
+            self._receive(time.monotonic() + pool.seconds, until)
+            raise HeavyError
         with ExitStack() as held:
             while "need" in answer:
                 held.close()  # before more is asked for: two that hold and wait would wait for ever
@@ -275,7 +313,7 @@ class _Decoder:
                 answer = self._receive(time.monotonic() + pool.seconds, until)
             return self._take(answer, into)
 
-    def _take(self, answer: dict[str, Any], into: Pixels | None) -> tuple[Pixels, Box]:
+    def _take(self, answer: dict[str, Any], into: Pixels | None) -> Decoded:
         if "error" in answer:
             raise _Refused(answer["error"])
         pixels: Pixels = np.empty(answer["shape"], np.uint8) if into is None else into
@@ -286,7 +324,7 @@ class _Decoder:
         if pixels.nbytes > KEEP_BYTES:
             self._shared.truncate(0)
         left, top, right, bottom = answer["box"]
-        return pixels, (left, top, right, bottom)
+        return Decoded(pixels, (left, top, right, bottom), answer["mended"])
 
     def _send(self, line: bytes) -> None:
         assert self._process.stdin

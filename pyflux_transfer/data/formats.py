@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +57,17 @@ def _png(stream: IO[bytes]) -> Image.Image:
     clear = image.info.get("transparency")
     if isinstance(clear, int) and raw_mode in _SPREAD:
         image.info["transparency"] = min(clear * _SPREAD[raw_mode], 255)
+    if isinstance(clear, tuple) and raw_mode == "RGB;16B":
+        stream.seek(0)
+        image.info["low bytes"] = _low_bytes(stream.read())
+    return image
+
+
+def _low_bytes(data: bytes) -> Image.Image:
+    """Open a PNG of 16 bits a colour by the lower 8 of each: Pillow's mode holds one byte."""
+    image = _plugin("PIL.PngImagePlugin", "PngImageFile")(io.BytesIO(data))
+    # The other order of bytes: what is taken for the upper one is the lower.
+    image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]  # type: ignore[attr-defined]
     return image
 
 

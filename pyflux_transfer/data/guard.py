@@ -44,22 +44,33 @@ def check(image: Image.Image, full: Size, stream: IO[bytes]) -> int:
     `full` is its size before any reduction. Raises ImageError, with the numbers, where the header
     cannot be right.
     """
-    longer, shorter = max(full), min(full)
+    _check_sides(full)
+    progressive = image.format == "JPEG" and bool(image.info.get("progressive"))
+    if image.format == "TIFF":
+        _check_parts(image.tag_v2, image.size, stream)  # type: ignore[attr-defined]
+    if progressive:
+        _check_scans(full, stream)
+    width, height = image.size
+    file_bytes = _PROGRESSIVE_BYTES if progressive else _FORMAT_BYTES.get(image.format or "", 0)
+    mode = "RGBA" if "transparency" in image.info and image.mode in ("L", "RGB") else image.mode
+    pixel_bytes = _MODE_BYTES.get(mode, _OTHER_MODE) + 8 * ("low bytes" in image.info)
+    return width * height * pixel_bytes + full[0] * full[1] * file_bytes
+
+
+def check_tiff(tags: Any, size: Size, stream: IO[bytes]) -> None:
+    """Check what a TIFF's directory promises. Raises ImageError as `check` does."""
+    _check_sides(size)
+    _check_parts(tags, size, stream)
+
+
+def _check_sides(size: Size) -> None:
+    longer, shorter = max(size), min(size)
     if longer > MAX_SIDE:
         raise ImageError(f"a side of it has {longer:,} pixels; at most {MAX_SIDE:,} are taken.")
     if longer > MAX_ASPECT * shorter:
         raise ImageError(
             f"its sides are as {longer:,} to {shorter:,}; at most {MAX_ASPECT} to 1 is taken."
         )
-    progressive = image.format == "JPEG" and bool(image.info.get("progressive"))
-    if image.format == "TIFF":
-        _check_tiff(image, stream)
-    if progressive:
-        _check_scans(full, stream)
-    width, height = image.size
-    file_bytes = _PROGRESSIVE_BYTES if progressive else _FORMAT_BYTES.get(image.format or "", 0)
-    pixel_bytes = _MODE_BYTES.get(image.mode, _OTHER_MODE)
-    return width * height * pixel_bytes + full[0] * full[1] * file_bytes
 
 
 def _check_scans(full: Size, stream: IO[bytes]) -> None:
@@ -82,22 +93,21 @@ def _count(stream: IO[bytes], marker: bytes) -> int:
     return found
 
 
-def _check_tiff(image: Image.Image, stream: IO[bytes]) -> None:
-    tags: Any = image.tag_v2  # type: ignore[attr-defined]
-    for name, tag, side in (("wide", 322, image.width), ("high", 323, image.height)):
+def _check_parts(tags: Any, size: Size, stream: IO[bytes]) -> None:
+    for name, tag, side in (("wide", 322, size[0]), ("high", 323, size[1])):
         tile = tags.get(tag, 0)
         if not isinstance(tile, int) or tile > max(MAX_TILE_SIDE, side + 16):
             raise ImageError(
                 f"its tiles are {tile} pixels {name}, and the image is {side}: it is damaged."
             )
     place = stream.tell()
-    size = stream.seek(0, 2)
+    length = stream.seek(0, 2)
     for tag in (279, 325):
         counts = tags.get(tag, ())
         total = sum(counts) if isinstance(counts, tuple) else int(counts)
-        if total > 2 * size:
+        if total > 2 * length:
             raise ImageError(
-                f"its parts have {total:,} bytes together, and the file {size:,}: it is damaged."
+                f"its parts have {total:,} bytes together, and the file {length:,}: it is damaged."
             )
     _check_pages(stream)
     stream.seek(place)

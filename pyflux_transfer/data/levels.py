@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ _BITS, _PHOTOMETRIC, _FORMAT, _HIGHEST = 258, 262, 339, 341  # TIFF's tags
 _WHITE_IS_ZERO = 0
 _SIGNED, _FLOAT = 2, 3
 _INTEGERS_OF_16 = ("PNG", "PPM")  # which Pillow may give as 32 bits
+_BLOCK = 2**20  # values
 _OVERSHOOT = 1.25  # resampling leaves values a little above white
 
 
@@ -48,12 +50,33 @@ def to_8_bits(image: Image.Image) -> Image.Image:
 
 def as_8_bits(values: NDArray[Any], said: Values) -> Pixels:
     """Return values of any shape as 0 to 255, black to white."""
-    grey = scaled(values, _white(values, said))
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    white, size = _white(values, said), values.dtype.itemsize
+    grey: Pixels
+    if said.kind != "f" and size <= 2:
+        grey = _table(values.dtype.char, white)[values.view(f"u{size}")]
+    else:
+        grey = scaled(values, white)
     return 255 - grey if said.inverted else grey
+
+
+@lru_cache(maxsize=8)
+def _table(form: str, white: float) -> Pixels:
+    """Return the level of each value of up to 16 bits, by its bytes as an unsigned number."""
+    size = np.dtype(form).itemsize
+    return scaled(np.arange(256**size, dtype=f"u{size}").view(form), white)
 
 
 def scaled(values: NDArray[Any], white: float) -> Pixels:
     """Return values from 0 to `white` as 0 to 255; what is no number becomes 0."""
+    found = np.empty(values.shape, np.uint8)
+    rows = max(1, _BLOCK * len(values) // max(values.size, 1))
+    for top in range(0, len(values), rows):  # to hold few floats at a time
+        found[top : top + rows] = _scaled(values[top : top + rows], white)
+    return found
+
+
+def _scaled(values: NDArray[Any], white: float) -> Pixels:
     top = np.float32(white)
     clipped = np.clip(np.nan_to_num(values.astype(np.float32)), 0, top)
     rounded: Pixels = np.clip(clipped * (np.float32(255) / top) + 0.5, 0, 255).astype(np.uint8)

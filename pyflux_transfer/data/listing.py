@@ -16,9 +16,11 @@ from typing import TextIO
 from pyflux_transfer.data.folders import list_folders
 from pyflux_transfer.data.splitnames import SPLITS, TRAIN, split_of
 from pyflux_transfer.data.walk import Skipped, cause, irregular, walk
-from pyflux_transfer.errors import DataError, shortened, suggest
+from pyflux_transfer.errors import DataError, nearest, shortened, suggest
 
 _COLUMNS = ("path", "label")
+_OPTIONAL = ("split", "group")
+_ALIKE = 0.75  # groups, splt, group_id; not "plot", "photographer"
 _SEPARATORS = ",;\t|"
 
 
@@ -156,9 +158,10 @@ def _rows(table: Path, stream: TextIO) -> Iterator[tuple[str, dict[str, str]]]:
                 f"{suggest(column, columns)} Its first line must be path,label or "
                 "path,label,split,group, of which the last two are as you like."
             )
-    for name in ("split", *_COLUMNS):
+    for name in (*_COLUMNS, *_OPTIONAL):
         if columns.count(name) > 1:
             raise DataError(f"'{table}' has the column '{name}' twice. Remove one of them.")
+    _refuse_misspelt(table, columns)
     said: dict[str, set[str | None]] = {}
     for cells in rows:
         if not any(cells):
@@ -172,6 +175,17 @@ def _rows(table: Path, stream: TextIO) -> Iterator[tuple[str, dict[str, str]]]:
             raise DataError(
                 f"The column '{name}' of '{table}' tells splits, but it is not called split. "
                 "Rename it, or remove it where it means nothing."
+            )
+
+
+def _refuse_misspelt(table: Path, columns: Iterable[str]) -> None:
+    """Refuse a column that may be meant for one that is not there: unread, it would be missed."""
+    missing = [name for name in _OPTIONAL if name not in columns]
+    for column in columns:
+        if column not in _COLUMNS and (meant := nearest(column, missing, _ALIKE)):
+            raise DataError(
+                f"'{table}' has the column '{column}', which is not read. Did you mean '{meant}'? "
+                "Rename it to that or, where it means something else, to a name less alike."
             )
 
 

@@ -1,13 +1,15 @@
-"""Evaluation preprocessing: resize the shorter side, cut the centre, normalise."""
+"""Evaluation preprocessing: fit the photo into a square, normalise."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pyflux_transfer.data.decode import MAX_PIXELS, Box, Picture, Pixels, Source, decode_picture
-from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
 
 Array = NDArray[np.float32]
 
@@ -32,7 +34,7 @@ def load_pixels(
 ) -> Pixels:
     """Return what `load` normalises: (crop,crop,3) uint8, read-only. Raises ImageError."""
     picture = load_picture(source, preprocessing, max_pixels=max_pixels)
-    return np.asarray(center(picture.image, preprocessing, picture.box))
+    return np.asarray(fitted(picture.image, preprocessing, picture.box))
 
 
 def load_picture(
@@ -49,37 +51,88 @@ def load_picture(
 
 def prepared(picture: Picture, preprocessing: Preprocessing) -> Array:
     """Return what `load` returns, of what `load_picture` returned."""
-    pixels = np.asarray(center(picture.image, preprocessing, picture.box))
+    pixels = np.asarray(fitted(picture.image, preprocessing, picture.box))
     return normalise(pixels, preprocessing)
 
 
 def prepare(image: Pixels, preprocessing: Preprocessing) -> Array:
     """Turn (H,W,3) uint8 of any size into (3,crop,crop) float32, C-contiguous."""
-    return normalise(np.asarray(center(Image.fromarray(image), preprocessing)), preprocessing)
+    return normalise(np.asarray(fitted(Image.fromarray(image), preprocessing)), preprocessing)
 
 
-def center(
+def fitted(
     image: Image.Image, preprocessing: Preprocessing, within: Box | None = None
 ) -> Image.Image:
-    """Resize the shorter side to `resize` and cut the centre `crop` × `crop`.
+    """Return `crop` × `crop` pixels of an RGB image, as the preprocessing's `fit` says.
 
-    Sizes and offsets are rounded as torchvision's Resize and CenterCrop do. Both happen in one
-    pass: only the box that survives the cut is resampled, with the same filter weights. `within` is
-    the box of the image to work on, by default all of it.
+    `within` is the box of the image to work on, by default all of it.
     """
-    x, y, right, bottom = within or (0, 0, *image.size)
+    within = within or (0, 0, *image.size)
+    return shown(image, _BOXES[preprocessing.fit](within, preprocessing), preprocessing, within)
+
+
+def shown(image: Image.Image, box: Box, preprocessing: Preprocessing, within: Box) -> Image.Image:
+    """Resample a box of the image to `crop` × `crop`; outside `within` lies the background.
+
+    All happens in one pass: only what is seen is resampled, with the filter weights that resizing
+    the whole would have.
+    """
+    side, filter_ = preprocessing.crop, RESAMPLING[preprocessing.interpolation]
+    seen = (
+        max(box[0], within[0]), max(box[1], within[1]),
+        min(box[2], within[2]), min(box[3], within[3]),
+    )  # fmt: skip
+    if seen == box:
+        return image.resize((side, side), filter_, box)
+    left, right = _span(side, box[0], box[2], seen[0], seen[2])
+    top, bottom = _span(side, box[1], box[3], seen[1], seen[3])
+    canvas = Image.new("RGB", (side, side), preprocessing.background)
+    canvas.paste(image.resize((right - left, bottom - top), filter_, seen), (left, top))
+    return canvas
+
+
+def _span(side: int, begin: float, end: float, first: float, last: float) -> tuple[int, int]:
+    """Return the pixels, one at least, that first…last take when begin…end is `side` pixels."""
+    scale = side / (end - begin)
+    low = min(round((first - begin) * scale), side - 1)
+    return low, max(round((last - begin) * scale), low + 1)
+
+
+def field(within: Box, preprocessing: Preprocessing) -> Box:
+    """Return the box that a fit can show of a photo: the photo, or the square that holds it."""
+    if preprocessing.fit != "pad":
+        return within
+    x, y, right, bottom = within
+    side = max(right - x, bottom - y)
+    left, top = (x + right - side) / 2, (y + bottom - side) / 2
+    return (left, top, left + side, top + side)
+
+
+def _center(within: Box, preprocessing: Preprocessing) -> Box:
+    """Return what stays when the shorter side is resized to `resize` and the centre is cut.
+
+    Sizes and offsets are rounded as torchvision's Resize and CenterCrop do.
+    """
+    x, y, right, bottom = within
     width, height = right - x, bottom - y
     shorter, crop = min(width, height), preprocessing.crop
     new_width = int(preprocessing.resize * width / shorter)
     new_height = int(preprocessing.resize * height / shorter)
     left, top = round((new_width - crop) / 2), round((new_height - crop) / 2)
-    box = (
+    return (
         x + width * left / new_width,
         y + height * top / new_height,
         x + width * (left + crop) / new_width,
         y + height * (top + crop) / new_height,
     )
-    return image.resize((crop, crop), RESAMPLING[preprocessing.interpolation], box)
+
+
+# What of a photo each fit shows.
+_BOXES: dict[Fit, Callable[[Box, Preprocessing], Box]] = {
+    "crop": _center,
+    "pad": field,
+    "stretch": field,
+}
 
 
 def normalise(pixels: Pixels, preprocessing: Preprocessing) -> Array:

@@ -7,9 +7,10 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from pyflux_transfer.data.decode import REVISION
 from pyflux_transfer.storage import open_appending
 
-_FILE = "readable.bin"
+_FILE = f"readable-{REVISION}.bin"  # what another decoder read need not be read by this one
 _BYTES = 32  # of a digest
 
 
@@ -35,5 +36,6 @@ def remember(folder: Path, digests: Collection[str]) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Delete what is remembered."""
-    (folder / _FILE).unlink(missing_ok=True)
+    """Delete what is remembered, by earlier versions too."""
+    for path in folder.glob("readable*.bin"):
+        path.unlink(missing_ok=True)

@@ -40,6 +40,9 @@ class Skipped:
     path: Path
     reason: str
 
+    def __str__(self) -> str:
+        return f"skipped {self.path}: {self.reason}"
+
 
 @dataclass
 class Walk:

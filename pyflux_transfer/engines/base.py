@@ -125,6 +125,13 @@ class Network(Protocol):
     def apply(self, x: Array, start: int, stop: int) -> Array:
         """Run units[start:stop] in evaluation mode."""
 
+    def logit_gradient(self, x: Array, y: Labels, start: int) -> Array:
+        """Return the gradient of each example's logit `y` with respect to x, shaped as x.
+
+        `x` is what comes to units[start:], which run in evaluation mode; nothing changes. Examples
+        do not influence each other.
+        """
+
     def state(self, start: int = 0) -> State:
         """Return copies of the tensors of units[start:], by torchvision's names."""
 

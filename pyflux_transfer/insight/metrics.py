@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,69 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        low, high = interval(round(self.accuracy * self.count), self.count)
+        heads = "".join(f"<th>{name}</th>" for name in ("class", "precision", "recall", "F1", "n"))
+        rows = "".join(
+            f"<tr><td>{escape(row.label)}</td><td>{row.precision:.3f}</td>"
+            f"<td>{row.recall:.3f}</td><td>{row.f1:.3f}</td><td>{row.count}</td></tr>"
+            for row in self.classes
+        )
+        return (
+            f"<p>{self.count} images, accuracy <b>{self.accuracy:.1%}</b> ({low:.1%} to "
+            f"{high:.1%}), balanced {self.balanced_accuracy:.1%}, log loss {self.log_loss:.4f}, "
+            f"calibration error {self.ece:.3f}</p><table><tr>{heads}</tr>{rows}</table>"
+        )
+
+
+def interval(right: int, count: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share, after Wilson 1927."""
+    z = 1.959964
+    share, room = right / count, z * z / count
+    centre = (share + room / 2) / (1 + room)
+    half = z * math.sqrt(share * (1 - share) / count + room / (4 * count)) / (1 + room)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Photos of like confidence: how sure the model was, and how often it was right."""
+
+    confidence: float
+    accuracy: float
+    count: int
+
+
+def reliability(probabilities: Floats, labels: Labels, bins: int = 10) -> list[Bin]:
+    """Return the bins of equal width that hold something, by confidence."""
+    confidence = probabilities.max(axis=1).astype(float)
+    correct = probabilities.argmax(axis=1) == labels
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        Bin(float(confidence[index == i].mean()), float(correct[index == i].mean()),
+            int((index == i).sum()))
+        for i in range(bins) if (index == i).any()
+    ]  # fmt: skip
+
+
+def by_threshold(
+    probabilities: Floats, labels: Labels, steps: int = 50
+) -> list[tuple[float, float, float]]:
+    """Return threshold, precision, recall where only answers at least so sure are given.
+
+    Precision is the share of given answers that are right, recall that of all photos that are
+    answered rightly. Thresholds without an answer are left out.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    rows = []
+    for threshold in np.linspace(0, 1, steps + 1):
+        given = confidence >= threshold
+        if given.any():
+            right = float((given & correct).sum())
+            rows.append((float(threshold), right / float(given.sum()), right / len(labels)))
+    return rows
 
 
 def evaluate(probabilities: Floats, labels: Labels, classes: Sequence[str]) -> Evaluation:

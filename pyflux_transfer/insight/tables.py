@@ -9,6 +9,7 @@ from rich.table import Table
 # Names of files and classes are shown as they are: no markup, no emoji codes.
 console = Console(highlight=False, markup=False, emoji=False)
 errors = Console(highlight=False, markup=False, emoji=False, stderr=True)
+_ASCII = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
 
 def table(*headers: str) -> Table:
@@ -16,6 +17,11 @@ def table(*headers: str) -> Table:
     return Table(
         *headers, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
     )
+
+
+def plain_table(*headers: str) -> Table:
+    """Begin a table of ASCII alone."""
+    return Table(*headers, box=_ASCII, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def show(content: Table, out: Console) -> None:

@@ -90,13 +90,17 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def predict(
         request: Request,
         top: Annotated[int, Query(ge=1, le=1000, description="Labels an image.")] = 3,
+        explain: Annotated[bool, Query(description="Add heat maps, small PNGs as data.")] = False,
     ) -> Response:
         """Label images: multipart files, one raw image, or base64 in JSON."""
-        found, lease = await service.predict(request, top)
+        found, lease = await service.predict(request, top, explain)
         model = lease.description
+        rows = [prediction.to_json() for prediction in found]
+        for row, heat in zip(rows, lease.heats if explain else [], strict=explain):
+            row["heat_map"] = heat and f"data:image/png;base64,{heat}"
         return JSONResponse(
             {
-                "predictions": [prediction.to_json() for prediction in found],
+                "predictions": rows,
                 "model": {
                     "id": model.id,
                     "architecture": model.architecture,

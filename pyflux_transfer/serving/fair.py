@@ -6,9 +6,10 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count as count_from
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -62,35 +63,61 @@ class Turns(Generic[Item]):
             del places[name]
 
 
+class LargeError(Exception):
+    """Raised by a job that turns out to be large: `again` is run in its place, as a large one."""
+
+    def __init__(self, again: Callable[[], Any]) -> None:
+        super().__init__()
+        self.again = again
+
+
 @dataclass(frozen=True)
 class _Job:
-    """A call whose result somebody waits for."""
+    """A call whose result somebody waits for; `number` tells the order of asking."""
 
+    number: int
     large: bool
     future: Future[Any]
     call: Callable[[], Any]
+    begun: bool = False
 
-    def run(self) -> None:
-        if self.future.set_running_or_notify_cancel():
+    def run(self) -> _Job | None:
+        """Answer, or return the large job that has to be run for the answer."""
+        if self.begun or self.future.set_running_or_notify_cancel():
             try:
                 self.future.set_result(self.call())
+            except LargeError as error:
+                return replace(self, large=True, call=error.again, begun=True)
             except BaseException as error:
                 self.future.set_exception(error)
+        return None
+
+    def drop(self) -> None:
+        if self.begun:
+            self.future.set_exception(CancelledError())
+        else:
+            self.future.cancel()
 
 
 class _Client:
-    """What a client has had, in seconds, and what it waits for."""
+    """What a client has had, in seconds, and what it waits for: small jobs, and large ones."""
 
     def __init__(self, used_s: float) -> None:
         self.used_s = used_s
         self.running = 0
-        self.waiting: deque[_Job] = deque()
+        self.waiting: dict[bool, deque[_Job]] = {False: deque(), True: deque()}
+
+    def next(self, large: bool) -> deque[_Job] | None:
+        """Return the queue whose first job was asked for first; of large jobs only if they may."""
+        queues = [queue for kind, queue in self.waiting.items() if queue and (large or not kind)]
+        return min(queues, key=lambda queue: queue[0].number, default=None)
 
 
 class FairThreads:
     """Threads whose time is shared among clients: who has had the least is next.
 
-    Large jobs leave one thread to the others.
+    Large jobs leave one thread to the others, of the same client too. A job may find out that it
+    is large: see `LargeError`.
     """
 
     def __init__(self, count: int) -> None:
@@ -99,6 +126,7 @@ class FairThreads:
         self._clients: dict[str, _Client] = {}
         self._ready = threading.Condition()
         self._closed = False
+        self._numbers = count_from(1)
         self._threads = [
             threading.Thread(target=self._work, name=f"decode-{number}", daemon=True)
             for number in range(count + 1)
@@ -120,7 +148,8 @@ class FairThreads:
                 # A newcomer is even with who has had the least.
                 least = min((each.used_s for each in self._clients.values()), default=0.0)
                 self._clients[client] = _Client(least)
-            self._clients[client].waiting.append(_Job(large, future, partial(job, *arguments)))
+            made = _Job(next(self._numbers), large, future, partial(job, *arguments))
+            self._clients[client].waiting[large].append(made)
             self._ready.notify()
         return future
 
@@ -136,34 +165,39 @@ class FairThreads:
                 client.running += 1
                 self._large += job.large
             began = time.monotonic()
-            job.run()
+            again = job.run()
             with self._ready:
                 client.used_s += time.monotonic() - began
                 client.running -= 1
                 self._large -= job.large
-                if not client.running and not client.waiting:
+                if again and self._closed:
+                    again.drop()
+                elif again:
+                    client.waiting[True].append(again)
+                elif not client.running and not any(client.waiting.values()):
                     del self._clients[name]
                 if job.large:
                     self._ready.notify()
 
     def _next(self) -> tuple[str, _Job] | None:
         """Take the next job that may run now."""
-        full = self._large >= self._most_large
+        may = self._large < self._most_large
         candidates = [
-            (client.used_s, name)
+            (client.used_s, name, queue)
             for name, client in self._clients.items()
-            if client.waiting and not (full and client.waiting[0].large)
+            if (queue := client.next(large=may)) is not None
         ]
         if not candidates:
             return None
-        name = min(candidates)[1]
-        return name, self._clients[name].waiting.popleft()
+        _, name, queue = min(candidates, key=lambda each: each[:2])
+        return name, queue.popleft()
 
     def close(self) -> None:
         """Drop what has not begun, and let the threads end with what they do."""
         with self._ready:
             self._closed = True
             for client in self._clients.values():
-                while client.waiting:
-                    client.waiting.popleft().future.cancel()
+                for queue in client.waiting.values():
+                    while queue:
+                        queue.popleft().drop()
             self._ready.notify_all()

@@ -34,6 +34,7 @@ class Flight:
         self.places = {slot: place for place, slot in enumerate(slots)}
         self.deaths = dict.fromkeys(slots, 0)
         self.rows: Array = np.empty((len(self.places), classes), np.float32)
+        self.heats: list[str | None] = [None] * len(self.places)  # PNGs in base64
         self.submitted = time.monotonic()
         self.deadline = deadline
         self.client = client
@@ -43,9 +44,12 @@ class Flight:
         self._missing = len(self.places)
         self._error: str | None = None
 
-    def land(self, slot: int, row: Array, error: str | None, times: Times) -> None:
+    def land(
+        self, slot: int, row: Array, error: str | None, times: Times, heat: str | None = None
+    ) -> None:
         """Take one image's answer, or the reason why there is none."""
         self.rows[self.places[slot]] = row
+        self.heats[self.places[slot]] = heat
         self._error = self._error or error
         self._missing -= 1
         if self._missing or self.answer.done():

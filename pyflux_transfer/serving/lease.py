@@ -66,8 +66,14 @@ class Lease:
         running.add_done_callback(done)
         return asyncio.wrap_future(running)
 
-    def submit(self, deadline: float) -> asyncio.Future[tuple[Array, Times]]:
+    @property
+    def heats(self) -> list[str | None]:
+        """The heat maps that came with the answer, PNGs in base64."""
+        return self._flight.heats if self._flight else []
+
+    def submit(self, deadline: float, explain: bool = False) -> asyncio.Future[tuple[Array, Times]]:
         """Hand the images to a worker; the future holds probabilities (N,classes)."""
+        self._ring.explain[self.slots] = explain
         # Counted out first: the worker must not wait for what it has just been given.
         self._expect(0)
         self._flight = self.deployment.submit(self.slots, deadline, self.client)

@@ -18,7 +18,11 @@ from pyflux_transfer import bundle as bundles
 from pyflux_transfer import engines, predict
 from pyflux_transfer._version import __version__
 from pyflux_transfer.bundle import Bundle
+from pyflux_transfer.data.decode import Pixels
+from pyflux_transfer.data.overlay import overlay, small_png
+from pyflux_transfer.engines.base import Network
 from pyflux_transfer.errors import BundleError, InputError
+from pyflux_transfer.explain import heats_of
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.serving.watch import signature
@@ -44,7 +48,7 @@ class Description:
             "architecture": self.architecture,
             "engine": self.engine,
             "classes": list(self.classes),
-            "preprocessing": self.preprocessing.to_json(),
+            "preprocessing": {**self.preprocessing.to_json(), "fit": self.preprocessing.fit},
             "info": self.info,
         }
 
@@ -91,6 +95,7 @@ class BundleModel:
     description: Description
     predict: Callable[[Array], Array]
     lanes: int
+    explain: Callable[[Pixels, Array], list[bytes]]
 
 
 def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleModel:
@@ -120,7 +125,16 @@ def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleMo
         info=info,
     )
     answer = partial(predict.probabilities, network, temperature=bundle.temperature)
-    return BundleModel(description, answer, network.concurrency)
+    explain = partial(_explained, network, bundle.preprocessing)
+    return BundleModel(description, answer, network.concurrency, explain)
+
+
+def _explained(
+    network: Network, preprocessing: Preprocessing, pixels: Pixels, answers: Array
+) -> list[bytes]:
+    """Return small PNGs of images under the heat of their answers."""
+    heats = heats_of(network, preprocessing, pixels, answers.argmax(axis=1))
+    return [small_png(overlay(image, heat)) for image, heat in zip(pixels, heats, strict=True)]
 
 
 def check_finite(state: Mapping[str, Array]) -> None:

@@ -196,7 +196,8 @@ class WorkerProcess:
             flight = self.in_work.pop(slot)
             queue_s = max(message["started"] - flight.submitted, 0.0)
             times = Times(queue_s, compute_s, message["computed"])
-            flight.land(slot, ring.answers[slot], errors.get(str(slot)), times)
+            heat = message.get("heats", {}).get(str(slot))
+            flight.land(slot, ring.answers[slot], errors.get(str(slot)), times, heat)
         if first in slots:  # another batch may be answered while this one hangs
             self._rewatch()
         on_batch(slots, Times(0.0, compute_s, message["computed"]))

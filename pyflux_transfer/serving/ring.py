@@ -31,7 +31,7 @@ class Layout:
     @property
     def _sizes(self) -> tuple[int, int, int]:
         pixels = 3 * self.crop * self.crop
-        return (8 + 2 * self.slots, self.slots * pixels, self.slots * 4 * self.classes)
+        return (8 + 3 * self.slots, self.slots * pixels, self.slots * 4 * self.classes)
 
     @property
     def offsets(self) -> tuple[int, int, int]:
@@ -50,7 +50,8 @@ class Ring:
 
     images (slots,crop,crop,3) are uint8, answers (slots,classes) float32. `abandoned` (slots,)
     uint8 marks images whose request no longer waits, so that no time is spent on them; `started`
-    (slots,) uint8 marks those that the worker has begun to compute, so that its death tells which.
+    (slots,) uint8 marks those that the worker has begun to compute, so that its death tells which;
+    `explain` (slots,) uint8 those whose heat map is wanted.
     """
 
     def __init__(self, descriptor: int, layout: Layout) -> None:
@@ -63,6 +64,9 @@ class Ring:
         self.abandoned: NDArray[np.uint8] = np.ndarray((slots,), np.uint8, memory, control + 8)
         self.started: NDArray[np.uint8] = np.ndarray(
             (slots,), np.uint8, memory, control + 8 + slots
+        )
+        self.explain: NDArray[np.uint8] = np.ndarray(
+            (slots,), np.uint8, memory, control + 8 + 2 * slots
         )
         self.images: Pixels = np.ndarray((slots, side, side, 3), np.uint8, memory, images)
         self.answers: Array = np.ndarray((slots, classes), np.float32, memory, answers)

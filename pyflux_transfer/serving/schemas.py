@@ -20,6 +20,7 @@ class ImagePrediction(Label):
     """What one image shows."""
 
     name: str = Field(description="File name, or the image's place in the request.")
+    heat_map: str | None = Field(None, description="With `explain`: a small PNG as data.")
     top: list[Label] = Field(description="The most probable labels, the best first.")
 
 

@@ -13,14 +13,14 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from pyflux_transfer.data.decode import Pixels
-from pyflux_transfer.data.decoders import Decoders, Job
+from pyflux_transfer.data.decoders import Decoders, HeavyError, Job
 from pyflux_transfer.errors import ImageError, InputError
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import Prediction, rank
 from pyflux_transfer.serving.body import Buffer, content_kind, receive_body, unpack
 from pyflux_transfer.serving.deployment import Plan
 from pyflux_transfer.serving.devices import environments, max_batch
-from pyflux_transfer.serving.fair import FairThreads
+from pyflux_transfer.serving.fair import FairThreads, LargeError
 from pyflux_transfer.serving.flight import Times
 from pyflux_transfer.serving.keys import Keys
 from pyflux_transfer.serving.lease import Lease
@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 # Bodies up to this size are unpacked in the event loop: that is quicker than a change of threads.
 SMALL_BYTES = 256 * 1024
 CLOSE_S = 2.0
-# A photo whose file is larger takes so long to decode that it must not take every place.
+# A photo whose file is larger takes so long to decode that it must not take every place; one that
+# is heavy by its header is found out by the process that was to decode it.
 LARGE_BYTES = 1024 * 1024
 
 
@@ -101,7 +102,9 @@ class Service:
         if self._pool:
             self._pool.reload()
 
-    async def predict(self, request: Request, top: int) -> tuple[list[Prediction], Lease]:
+    async def predict(
+        self, request: Request, top: int, explain: bool = False
+    ) -> tuple[list[Prediction], Lease]:
         """Answer a request's images, or raise the Problem that stands in the way."""
         limits, client = self.settings, self.keys.client(request)
         content_kind(request.headers)
@@ -120,7 +123,7 @@ class Service:
                 del body, work, uploads
                 share.free()
                 rows, times = await _answer(
-                    request, lease.submit(deadline), deadline, limits.deadline_s
+                    request, lease.submit(deadline, explain), deadline, limits.deadline_s
                 )
         self.metrics.client(self.keys.label(request), len(names))
         self._observe(request, len(names), decode_s, times)
@@ -129,11 +132,13 @@ class Service:
     async def _decode(self, uploads: Sequence[Upload], lease: Lease, deadline: float) -> None:
         job = _job(lease.description.preprocessing, self.settings.max_pixels)
 
-        def read(upload: Upload, into: Pixels) -> None:
+        def read(upload: Upload, large: bool, into: Pixels) -> None:
             if isinstance(upload.data, ImageError):
                 raise upload.data
             try:
-                self.decoders.decode(upload.data, job, into, deadline)
+                self.decoders.decode(upload.data, job, into, deadline, heavy=large)
+            except HeavyError:
+                raise LargeError(partial(read, upload, True, into)) from None
             except ImageError as error:
                 raise ImageError(f"The image cannot be read: {error}") from None
 
@@ -141,7 +146,7 @@ class Service:
         for place, upload in enumerate(uploads):
             large = not isinstance(upload.data, ImageError) and len(upload.data) > LARGE_BYTES
             submit = partial(self.threads.submit, lease.client, large)
-            work.append(lease.fill(place, submit, partial(read, upload)))
+            work.append(lease.fill(place, submit, partial(read, upload, large)))
         done, late = await asyncio.wait(work, timeout=deadline - time.monotonic())
         for each in late:
             each.cancel()

@@ -10,10 +10,11 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.installation.environment import cores
 
 MIB = 1024 * 1024
 BUNDLE_LOADER = "pyflux_transfer.serving.model:open_bundle"
-CPUS = os.cpu_count() or 1
+CPUS = cores()
 
 
 class Settings(BaseSettings):

@@ -6,7 +6,9 @@ the shared memory. Its loop takes queue-like arguments, so it runs without a pro
 
 from __future__ import annotations
 
+import base64
 import json
+import logging
 import os
 import queue
 import select
@@ -40,6 +42,8 @@ ORPHAN_S = 10.0
 
 # Probabilities (N, classes) of images (N, crop, crop, 3) uint8.
 Predict = Callable[[Pixels], Array]
+# Small PNGs of images (N, crop, crop, 3) uint8 under the heat of their answers (N, classes).
+Explain = Callable[[Pixels, Array], list[bytes]]
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,9 @@ class Answerer:
         reply: Callable[[dict[str, Any]], None],
         ring: Ring,
         predict: Predict,
+        explain: Explain | None = None,
     ) -> None:
+        self._explain = explain
         self._reply = reply
         self._ring = ring
         self._predict = predict
@@ -138,11 +144,13 @@ class Answerer:
         live = [job.slot for job in batch if not self._ring.abandoned[job.slot]]
         self._ring.started[live] = 1
         errors = compute(self._predict, self._ring, live) if live else {}
+        errors_of = {str(slot): reason for slot, reason in errors.items()}
         message = {
             "event": "done",
             "slots": [job.slot for job in batch],
-            "errors": {str(slot): reason for slot, reason in errors.items()},
+            "errors": errors_of,
             "computed": len(live),
+            "heats": self._heats([slot for slot in live if slot not in errors]),
             "started": started,
             "finished": time.monotonic(),
         }
@@ -152,6 +160,19 @@ class Answerer:
             if self._failures >= MAX_FAILURES:
                 reason = next(iter(errors.values()))
                 raise EngineError(f"{MAX_FAILURES} batches in a row failed: {reason}")
+
+    def _heats(self, slots: Sequence[int]) -> dict[str, str]:
+        """Return the heat maps that are wanted, in base64; an answer without one is an answer."""
+        wanted = [slot for slot in slots if self._ring.explain[slot]]
+        if not wanted or self._explain is None:
+            return {}
+        try:
+            made = self._explain(self._ring.images[wanted], self._ring.answers[wanted])
+        except Exception as error:
+            logging.getLogger(__name__).warning("no heat map: %s", error)
+            return {}
+        rows = zip(wanted, made, strict=True)
+        return {str(slot): base64.b64encode(picture).decode() for slot, picture in rows}
 
 
 def serve(found: Iterable[list[Job]], answer: Callable[[list[Job]], None], lanes: int) -> None:
@@ -253,7 +274,8 @@ def main() -> None:
     def predict(pixels: Pixels) -> Array:
         return model.predict(normalise(pixels, description.preprocessing))
 
-    serve(found, Answerer(send, ring, predict), model.lanes)
+    explain = getattr(model, "explain", None)
+    serve(found, Answerer(send, ring, predict, explain), model.lanes)
 
 
 def _ignore_signals() -> None:

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -74,7 +75,6 @@ class Deeper:
         crop = self.maker.preprocessing.crop
         self._image = (1, 3, crop, crop)
         self._before = self._network.state()
-        self._key = self._setting()
 
     def choose(self, ways: Sequence[Way]) -> Choice | None:
         """Return the way that gains most; None where none pays.
@@ -122,7 +122,7 @@ class Deeper:
 
     def _try(self, way: Way, fold: int) -> Trial | None:
         """Train without a fold, then ask about its photos; None where that cannot be done."""
-        key = hashlib.sha256(f"{self._key} {way} {fold}".encode()).hexdigest()[:32]
+        key = self._key(way, fold) if self.trials.folder else ""
         if kept := self.trials.read(key):
             return kept
         network, watcher, name = self._network, self.maker.watcher, way.name(self._network.units)
@@ -147,6 +147,11 @@ class Deeper:
         self.trials.write(key, trial)
         return trial
 
+    def _key(self, way: Way, fold: int) -> str:
+        """Return what a trial is kept under."""
+        return hashlib.sha256(f"{self._setting} {way} {fold}".encode()).hexdigest()[:32]
+
+    @cached_property
     def _setting(self) -> str:
         """Return a digest of what, beside way and fold, decides a trial."""
         network, options = self._network, self.maker.options.to_json()

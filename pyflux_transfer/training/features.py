@@ -27,6 +27,7 @@ from pyflux_transfer.engines.base import Network
 from pyflux_transfer.errors import StorageError
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array, Shape
+from pyflux_transfer.storage import features_folder
 from pyflux_transfer.training import store as stores
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.shelves import Shelves
@@ -73,6 +74,13 @@ class Cache:
     folder: Path | None
     memory_bytes: int = MEMORY_BYTES
     disk_bytes: int = stores.DISK_BYTES
+
+    @classmethod
+    def of(cls, given: bool | Cache) -> Cache:
+        """Return where features are kept: the user's cache folder for True, nowhere for False."""
+        if isinstance(given, Cache):
+            return given
+        return cls(features_folder() if given else None)
 
 
 def fingerprint(tensors: Mapping[str, Array]) -> str:

@@ -12,10 +12,12 @@ import numpy as np
 from pyflux_transfer.data import augment
 from pyflux_transfer.data.dataset import MAX_SKIPPED
 from pyflux_transfer.data.decode import MAX_PIXELS
+from pyflux_transfer.data.source import Reader
 from pyflux_transfer.engines.base import Labels, Precision, Update
 from pyflux_transfer.errors import InputError, lookup
 from pyflux_transfer.networks.numbers import plain
 from pyflux_transfer.networks.tensors import Array
+from pyflux_transfer.training.callbacks import Watcher
 from pyflux_transfer.training.schedule import SCHEDULES
 
 SOLVERS = ("steps", "lbfgs")
@@ -139,6 +141,10 @@ class Options:
             freeze_bn=self.freeze_bn,
             seed=self.seed,
         )
+
+    def reader(self, watcher: Watcher) -> Reader:
+        """Return what reads photos within these limits, and tells the watcher of them."""
+        return Reader(self.workers, self.max_pixels, watcher.bar, watcher.line, self.max_skipped)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data, as bundles and run folders keep it; augmentations by their names."""

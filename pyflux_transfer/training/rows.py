@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from pyflux_transfer.data.batches import default_workers
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.installation.environment import cores
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.features import Features
 
@@ -62,7 +62,7 @@ def workers() -> Iterator[Workers]:
 
 def _threads() -> int:
     """Return the number of cores this process may use, within limits."""
-    return min(default_workers(), THREADS)
+    return min(cores(), THREADS)
 
 
 @dataclass(frozen=True)

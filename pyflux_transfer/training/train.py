@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from pyflux_transfer.data.dataset import Dataset, Skipped, duplicates, straddling
+from pyflux_transfer.data.dataset import Dataset, Skipped, duplicates, torn
 from pyflux_transfer.engines.base import Network
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.preprocessing import Preprocessing
@@ -54,6 +55,9 @@ class Run:
         """The records as plain data."""
         return [record.to_json() for record in self.records]
 
+    def _repr_html_(self) -> str:
+        return "".join(f"<div>{escape(line)}</div>" for line in self.outcome())
+
     def outcome(self) -> Iterator[str]:
         """Yield the lines that close a run: how it ended, its best epoch, where the time went."""
         reached = f"best epoch {self.best.epoch}"
@@ -64,8 +68,7 @@ class Run:
         yield f"{'stopped early' if self.stopped == 'early' else self.stopped}; {reached}"
         parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
         yield f"time: {parts}"
-        for item in self.skipped:
-            yield f"skipped {item.path}: {item.reason}"
+        yield from map(str, self.skipped)
 
 
 @dataclass(frozen=True)
@@ -150,16 +153,12 @@ def train(job: Job, watcher: Watcher) -> Run:
 def twice(train: Dataset, valid: Dataset | None, watcher: Watcher) -> tuple[tuple[Path, Path], ...]:
     """Return the pairs of equal files across the border to validation; tell of them and groups."""
     same = tuple(duplicates(train, valid)) if valid else ()
-    if torn := straddling(train, valid) if valid else []:
-        watcher.line(
-            f"{len(torn)} groups stand in both training and validation, which flatters the "
-            f"validation: {torn[0]}" + (" …" if len(torn) > 1 else "")
-        )
+    where = "training and validation, which flatters the validation"
+    for line in torn(valid, [train], where) if valid else ():
+        watcher.line(line)
     if same:
-        watcher.line(
-            f"{len(same)} images stand in both training and validation, which flatters the "
-            f"validation: {same[0][0]} = {same[0][1]}" + (" …" if len(same) > 1 else "")
-        )
+        more = " …" if len(same) > 1 else ""
+        watcher.line(f"{len(same)} images stand in both {where}: {same[0][0]} = {same[0][1]}{more}")
     return same
 
 

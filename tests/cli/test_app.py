@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pyflux_transfer import bundle as checkpoint
 from pyflux_transfer import predict
@@ -461,6 +462,48 @@ def test_ctrl_c_before_there_is_anything_says_so(
     assert not Path("my.photos.safetensors").exists()
 
 
+# --- size and fit ---------------------------------------------------------------------------------
+
+
+def test_size_and_fit_go_from_training_into_the_bundle(run: Run, folder: Path) -> None:
+    words = (*TINY, "--size", 12, "--fit", "pad")
+    assert run("train", folder, *words, "--out", "m.safetensors").status == 0
+    found = checkpoint.describe("m.safetensors").preprocessing
+    assert (found.resize, found.crop, found.fit) == (15, 12, "pad")
+    for command in ("evaluate", "predict"):
+        assert run(command, "m.safetensors", folder, "--engine", "fake").status == 0
+    again = ("--arch", "m.safetensors", "--engine", "fake", "--fit", "stretch")
+    assert run("train", folder, *again, "--out", "n.safetensors").status == 0
+    assert checkpoint.describe("n.safetensors").preprocessing == found.sized(fit="stretch")
+
+
+def test_auto_chooses_a_network_for_the_size(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "present", lambda _: True)
+    monkeypatch.setattr("pyflux_transfer.comparison.MODELS", {"tiny": fake.TINY})
+    words = ("train", folder, "--arch", "auto", "--engine", "fake", "--size", 12)
+    found = run(*words, "--fit", "stretch", "--out", "m.safetensors")
+    assert found.status == 0, found.err
+    assert "tiny@12" in found.out
+    assert checkpoint.describe("m.safetensors").preprocessing.crop == 12
+
+
+def test_features_of_another_size(run: Run, folder: Path) -> None:
+    words = ("features", folder, *TINY, "--out", "f.npz", "--cut", "stage1")
+    found = run(*words, "--size", 12, "--fit", "pad")
+    assert found.lines[-1] == "saved f.npz: features (24, 8, 12, 12), labels, paths"
+
+
+def test_a_size_or_fit_that_cannot_be_is_refused_before_the_photos_are_read(
+    run: Run, folder: Path
+) -> None:
+    found = run("train", folder, *TINY, "--size", 0)
+    assert "size must be a whole number from 1 to" in found.refused()
+    assert "scanning" not in found.out
+    assert run("train", folder, *TINY, "--fit", "padd").status == 2
+
+
 # --- compare --------------------------------------------------------------------------------------
 
 
@@ -482,6 +525,17 @@ def test_networks_are_compared_and_the_line_that_trains_the_best_is_told(
         command,
     )
     assert run(*command.split()[1:]).status == 0
+
+
+def test_sizes_are_compared_and_the_line_trains_at_the_best(run: Run, folder: Path) -> None:
+    words = ("compare", folder, *COMPARE, "tiny", "--sizes", "6, 8", "--sizes", 12)
+    answer = json.loads(run(*words, "--fit", "pad", "--json").out)
+    assert {row["name"] for row in answer["networks"]} == {"tiny@6", "tiny@8", "tiny@12"}
+    (best,) = (row["size"] for row in answer["networks"] if row["recommended"])
+    line = f"pyflux-transfer train {folder} --arch tiny --size {best} --engine fake --fit pad"
+    assert answer["train"] == line
+    assert run(*line.split()[1:]).status == 0
+    assert "--sizes takes whole numbers" in run(*words, "--sizes", "big").refused()
 
 
 def test_a_comparison_as_json(run: Run, folder: Path) -> None:
@@ -527,6 +581,23 @@ def test_training_takes_the_recommended_network(
     assert run(*words, "--quiet").out == ""
     assert "Name it, or leave --weights out" in run(*words, "--weights", "none").refused()
     assert "leave --resume out" in run(*words, "--run-dir", "r", "--resume").refused()
+
+
+def test_a_comparison_tells_once_what_is_odd_and_what_is_left_out(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "present", lambda row: row is fake.TINY.weights[0])
+    (folder / "red" / "notes.jpg").write_text("no image")
+    (folder / "blue" / "copy.png").write_bytes((folder / "red" / "000.png").read_bytes())
+    allowed = ("--max-skipped", 0.1, "--engine", "fake")
+    for words in (("compare", folder), ("train", folder, "--arch", "auto")):
+        found = run(*words, *allowed)
+        assert found.status == 0, found.err
+        said = found.out + found.err
+        assert said.count("1 photos stand in two classes at once") == 1
+        assert said.count("notes.jpg: it is not an image") == 1
+        assert said.index("stand in two classes") < said.index("25 images of 3 classes")
+    assert "--max-skipped 0.1" in run("compare", folder, *allowed).out
 
 
 # --- evaluate -------------------------------------------------------------------------------------
@@ -674,8 +745,21 @@ def test_summary_of_an_architecture_and_a_bundle(run: Run, bundle: Path) -> None
     for name in ("tiny", bundle):
         found = run("summary", name, "--engine", "fake")
         assert found.status == 0
-        assert any("conv1" in line and "3×8×8" in line for line in found.lines)
+        assert any(line.split()[:4] == ["0", "conv1", "conv", "3x8x8"] for line in found.lines)
         assert re.search(r"[\d,]+ parameters, [\d,]+ of them trained from the cut", found.out)
+        assert found.out.isascii()
+
+
+def test_a_summary_with_its_options(run: Run) -> None:
+    summary = ("summary", "tiny", "--engine", "fake")
+    found = run(*summary, "--depth", 3, "--columns", "output, trainable", "--batch-size", 4)
+    assert ["bn1", "4x8x8x8", "False"] in [line.split() for line in found.lines]
+    found = run(*summary, "--depth", 1, "--json")
+    answer = json.loads(found.out)
+    assert [row["name"] for row in answer["rows"]] == ["tiny", "stem", "stage1", "stage2", "head"]
+    assert answer["rows"][0]["trainable"] == "Partial"
+    assert "depth must be from 0 to 3" in run(*summary, "--depth", 4).refused()
+    assert "Unknown column 'outptu'" in run(*summary, "--columns", "outptu").refused()
 
 
 def test_features_are_written(run: Run, folder: Path) -> None:
@@ -707,9 +791,12 @@ def test_a_class_name_cannot_steer_the_terminal(run: Run, place: Path) -> None:
 
 def test_limits_can_be_moved_wherever_images_are_read(run: Run, folder: Path, bundle: Path) -> None:
     for words in (("train", folder, *TINY), ("evaluate", bundle, folder, "--engine", "fake"),
+                  ("compare", folder, *TINY), ("train", folder, *TINY[2:], "--arch", "auto"),
                   ("features", folder, *TINY, "--out", "f.npz")):  # fmt: skip
-        assert "--max-skipped" in run(*words, "--max-pixels", 9).refused()
-        assert "cannot be read" in run(*words, "--max-pixels", 9, "--max-skipped", 0.9).refused()
+        for more, says in (((), "--max-skipped"), (("--max-skipped", 0.9), "cannot be read")):
+            found = run(*words, "--max-pixels", 9, *more)
+            assert found.status == 2
+            assert says in found.err.splitlines()[-1]
     found = run("predict", bundle, folder, "--engine", "fake", "--max-pixels", 9)
     assert found.status == 2
     assert "raise max_pixels (--max-pixels)" in found.err
@@ -759,7 +846,9 @@ def test_models_are_listed_whole(run: Run) -> None:
     for name in ("resnet50", "wide_resnet101_2", "efficientnet_lite0"):
         assert any(line.startswith(name + " ") for line in found.lines)
     assert "25,557,032" in found.out
-    assert "…" not in found.out.replace("1…", "")
+    assert "…" not in re.sub(r"\d…\d", "", found.out)
+    for stages in ("stem, block1…8, head", "stem, inception3…5, head", "block1…4, head"):
+        assert stages in found.out
 
 
 def test_the_cache_is_listed_and_cleared(run: Run, folder: Path) -> None:
@@ -855,3 +944,105 @@ def test_the_real_engine_trains_and_predicts(folder: Path) -> None:
     assert out.splitlines()[-1] == "saved few.safetensors"
     rows = command("predict", "few.safetensors", few, "--json").splitlines()
     assert len(rows) == 6
+
+
+# --- check and next -------------------------------------------------------------------------------
+
+
+def test_check_tells_what_to_do_and_writes_a_table_and_a_page(run: Run, folder: Path) -> None:
+    (folder / "blue" / "moved.png").write_bytes((folder / "red" / "000.png").read_bytes())
+    done = run("check", folder, *TINY, "--write-groups", "groups.csv")
+    assert done.status == 0, done.err
+    assert "What to do first" in done.out
+    assert "Copies in two classes: 2 photos in 1 set." in done.out
+    assert done.lines[-3:] == ["written check.html", "written check.csv", "written groups.csv"]
+    assert "blue/moved.png" in Path("check.csv").read_text("utf-8")
+    assert "Copies in two classes" in Path("check.html").read_text("utf-8")
+    assert "path,label,split,group" in Path("groups.csv").read_text("utf-8")
+    trained = run("train", "groups.csv", *TINY, "--quality", "head", "--out", "m.safetensors")
+    assert "24 groups" in trained.out
+
+
+def test_check_writes_json_and_nothing_that_is_not_wanted(run: Run, folder: Path) -> None:
+    done = run("check", folder, *TINY, "--json", "--csv", "none", "--page", "none")
+    found = json.loads(done.out)
+    assert found["counts"] == {name: {"train": 8} for name in ("blue", "green", "red")}
+    assert not list(Path().glob("check.*"))
+
+
+def test_decisions_are_applied_without_looking_at_photos(run: Run, folder: Path) -> None:
+    Path("decisions.csv").write_text("path,decision,new_label\nred/000.png,relabel,blue\n")
+    done = run("check", folder, "--apply", "decisions.csv", "--out", "new.csv")
+    assert done.out == "written new.csv: 0 photos left out, 1 relabelled\n"
+    assert "my.photos/red/000.png,blue,train" in Path("new.csv").read_text("utf-8")
+    assert (
+        "must name a .csv"
+        in run("check", folder, "--apply", "decisions.csv", "--out", "new.txt").refused()
+    )
+    assert (
+        "another table than the data"
+        in run("check", "new.csv", "--apply", "decisions.csv", "--out", "new.csv").refused()
+    )
+
+
+def test_without_jinja2_a_page_is_refused_before_anything_takes_time(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    line = run("check", folder, *TINY).refused()
+    assert "pip install 'pyflux-transfer[report]'" in line
+    assert run("check", folder, *TINY, "--page", "none").status == 0
+
+
+def test_next_lists_photos_and_sorts_links(run: Run, folder: Path, bundle: Path) -> None:
+    new = photos.write(Path("new"), {"blue": 3, "red": 3}, seed=70)
+    fake_engine = ("--engine", "fake")
+    done = run("next", bundle, new, *fake_engine, "--count", 2, "--csv", "--sort", "sorted")
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    assert [row["order"] for row in rows] == ["1", "2"]
+    assert "sorted 6 photos into sorted" in done.err
+    assert len(list(Path("sorted").rglob("*.png"))) == 6
+    lines = run("next", bundle, new, *fake_engine, "--count", 2, "--json").lines
+    assert [json.loads(line)["path"] for line in lines] == [row["path"] for row in rows]
+    assert rows[0]["path"] in run("next", bundle, new, *fake_engine, "--known", folder).out
+    assert "Choose one of --json and --csv" in run("next", bundle, new, "--json", "--csv").refused()
+    assert "--copy belongs to --sort" in run("next", bundle, new, "--copy").refused()
+
+
+# --- heat maps and the report
+
+
+def test_heat_maps_are_named_after_their_photos(answer: Run, folder: Path, place: Path) -> None:
+    found = answer(folder / "red" / "000.png", folder / "blue" / "000.png", "--explain", "heat")
+    assert found.status == 0
+    assert sorted(path.name for path in (place / "heat").iterdir()) == ["000-2.png", "000.png"]
+    with Image.open(place / "heat" / "000.png") as image:
+        assert image.size[0] == image.size[1]
+
+
+def test_a_service_explains_nothing_from_here(run: Run, folder: Path) -> None:
+    said = run("predict", "--url", "http://127.0.0.1:9", folder, "--explain", "heat").refused()
+    assert "--url" in said
+
+
+def test_evaluate_writes_a_line_a_photo(run: Run, bundle: Path, folder: Path) -> None:
+    found = run("evaluate", bundle, folder, "--csv", "--engine", "fake")
+    rows = list(csv.DictReader(io.StringIO(found.out)))
+    assert len(rows) == 24
+    assert rows[0]["label"] == "blue"
+    run("evaluate", bundle, folder, "--csv", "--json", "--engine", "fake").refused()
+
+
+def test_a_report_is_one_page(run: Run, bundle: Path, folder: Path, place: Path) -> None:
+    found = run("report", bundle, folder, "--engine", "fake")
+    assert "written report.html" in found.out
+    assert "flatter" not in (place / "report.html").read_text("utf-8")
+    run("report", bundle, folder, "--out", "report.pdf", "--engine", "fake").refused()
+
+
+def test_train_reports_on_what_it_has_learnt(run: Run, folder: Path, place: Path) -> None:
+    found = run("train", folder, *TINY, "--weights", "none", "--report", "own.html")
+    assert "written own.html" in found.out
+    text = (place / "own.html").read_text("utf-8")
+    assert "flatter" in text
+    assert "cross-validated accuracy" in text

@@ -19,7 +19,7 @@ from pyflux_transfer.data.dataset import scan
 from pyflux_transfer.training.options import Options
 
 ROOT = Path(__file__).parents[2] / "pyflux_transfer"
-TRAINS, READS = ("train",), ("train", "evaluate", "features")
+TRAINS, READS = ("train",), ("train", "compare", "evaluate", "features")
 # module → the commands that its messages reach; "*" is any command of the line
 REACH = {
     "data/dataset.py": READS,
@@ -31,9 +31,12 @@ REACH = {
     "installation/setup.py": ("setup",),
     "installation/*": ("doctor",),
     "serving/*": ("serve",),
+    "insight/page.py": ("check",),
+    "insight/findings.py": ("train", "check"),
     "cli/app.py": ("*",),
     "cli/options.py": ("train",),
     "cli/networks.py": ("features",),
+    "cli/following.py": ("next",),
     "cli/*": ("{stem}",),
 }
 FOREIGN = {"--force-reinstall", "--startup-file", "--version", "--help", "--threads", "--debug"}

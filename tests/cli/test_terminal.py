@@ -13,17 +13,13 @@ from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.terminal import Terminal
 from pyflux_transfer.comparison import Candidate
 from pyflux_transfer.data.dataset import Skipped
-from pyflux_transfer.engines.base import Plan
 from pyflux_transfer.insight.metrics import ClassScore, Evaluation
-from pyflux_transfer.insight.summary import summary
 from pyflux_transfer.installation.doctor import Check
-from pyflux_transfer.networks.head import Head
 from pyflux_transfer.predict import Prediction
 from pyflux_transfer.training.callbacks import Record
 from pyflux_transfer.training.estimate import Estimate
 from pyflux_transfer.training.store import Entry
 from pyflux_transfer.training.train import Run, Stopped
-from tests.engines import fake
 
 
 def console(terminal: bool = False) -> Console:
@@ -103,21 +99,6 @@ def test_a_runs_outcome(stopped: Stopped, says: str) -> None:
 def test_an_outcome_without_validation() -> None:
     run = Run((record(1, None),), record(1, None), {}, (), (), "finished")
     assert next(run.outcome()) == "finished; best epoch 1"
-
-
-def test_a_summary_has_a_row_a_unit_and_the_counts() -> None:
-    network = fake.build(Plan(fake.TINY, Head(3), seed=0))
-    network.cut_at(2)
-    out = console()
-    summary(network, 8, out)
-    rows = [line for line in text(out).splitlines() if re.match(r"\d", line)]
-    assert len(rows) == len(network.units) + 1
-    conv3 = rows[2].replace("|", " ").replace("│", " ").split()
-    assert conv3[:7] == ["2", "stage2", "conv3", "conv", "12×8×8", "16×8×8", "208"]
-    assert conv3[-1] == "yes"
-    assert "yes" not in rows[1]
-    assert "yes" not in rows[3]  # pooling trains nothing
-    assert rows[-1].startswith("419 parameters, 259 of them trained from the cut at 2; 40 Batch")
 
 
 def evaluation(classes: int) -> Evaluation:

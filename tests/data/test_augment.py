@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyflux_transfer.data.augment import AUGMENTS, ROTATION_DEGREES, SETS, Augment, augmenter, names
 from pyflux_transfer.data.preprocess import prepare
 from pyflux_transfer.errors import InputError
-from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
 from tests.data.pictures import Pixels, picture
 
 P = Preprocessing(resize=40, crop=32)
@@ -119,6 +119,32 @@ def test_crop_shows_parts_of_stated_area_and_ratio() -> None:
     assert 0.8 < max(areas) < 1.05
     assert 0.7 < min(ratios) < 0.85
     assert 1.18 < max(ratios) < 1.43
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_crop_varies_within_what_the_fit_shows(fit: Fit) -> None:
+    p = Preprocessing(resize=40, crop=32, fit=fit, background=(0, 0, 0))
+    augment, rng = augmenter("crop", p), np.random.default_rng(0)
+    assert augment is not None
+    image, parts, ratios, bars = ramp(50, 200), set(), [], []
+    image[..., 2] = 255
+    for _ in range(200):
+        out = augment(image, rng)
+        parts.add(out.tobytes())
+        red, green, blue = levels(out)
+        full = blue > 128
+        bars.append(1 - full.any(axis=1).mean())
+        assert full.any()
+        # In the square that the fit makes, parts are about as wide as high.
+        rows = np.flatnonzero(full.all(axis=1))
+        across = (green[rows[0], -1] - green[rows[0], 0]) / 250
+        down = (red[rows[-1], 5] - red[rows[0], 5]) / 250
+        scale = 32 / (rows[-1] - rows[0]) * (0.25 if fit == "pad" else 1)
+        ratios.append(across / (down * scale))
+    assert len(parts) > 180  # the place of a bar is a whole number of pixels
+    assert np.quantile(ratios, 0.02) > 0.6
+    assert np.quantile(ratios, 0.98) < 1.6
+    assert (max(bars) > 0.5) == (fit == "pad")
 
 
 def test_rotation_turns_by_no_more_than_it_says_and_fills_with_the_mean() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from pyflux_transfer.data.batches import Array, batches, default_workers, map_ahead
+from pyflux_transfer.data.batches import Array, batches, map_ahead
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,3 @@ def test_closing_batches_stops_the_threads() -> None:
     next(made)
     made.close()
     assert ahead_threads() == 0
-
-
-def test_there_is_at_least_one_core() -> None:
-    assert default_workers() >= 1

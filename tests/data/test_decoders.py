@@ -17,7 +17,7 @@ from PIL import Image
 
 from pyflux_transfer.data import apart, decode, guard
 from pyflux_transfer.data import decoders as decoders_module
-from pyflux_transfer.data.decoders import Budget, Decoders, Job
+from pyflux_transfer.data.decoders import Budget, Decoders, HeavyError, Job
 from pyflux_transfer.data.preprocess import load_pixels
 from pyflux_transfer.errors import ImageError
 from pyflux_transfer.networks.preprocessing import Preprocessing
@@ -57,7 +57,7 @@ def children() -> list[psutil.Process]:
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_the_pixels_are_those_of_the_decoder_here(decoders: Decoders, form: str) -> None:
     data = photo(form)
-    pixels, _ = decoders.decode(data, JOB)
+    pixels = decoders.decode(data, JOB).pixels
     assert np.array_equal(pixels, load_pixels(data, PLAIN))
     into = np.zeros((32, 32, 3), np.uint8)
     decoders.decode(data, JOB, into)
@@ -66,10 +66,11 @@ def test_the_pixels_are_those_of_the_decoder_here(decoders: Decoders, form: str)
 
 def test_a_whole_picture_keeps_its_size_and_box(decoders: Decoders) -> None:
     data = photo("JPEG", 1001, 803)
-    pixels, box = decoders.decode(data, Job(decode.MAX_PIXELS, decode.WHITE, 50))
+    found = decoders.decode(data, Job(decode.MAX_PIXELS, decode.WHITE, 50))
     here = decode.decode_picture(data, shorter_side=50)
-    assert np.array_equal(pixels, np.asarray(here.image))
-    assert box == here.box
+    assert np.array_equal(found.pixels, np.asarray(here.image))
+    assert found.box == here.box
+    assert not found.mended
 
 
 def test_the_reason_is_the_decoder_s(decoders: Decoders) -> None:
@@ -131,7 +132,7 @@ def test_a_process_that_cannot_be_started_is_waited_for(monkeypatch: pytest.Monk
 def test_a_photo_that_takes_too_long_is_ended_and_the_next_one_is_decoded() -> None:
     made = Decoders(1)
     try:
-        made.start()
+        made.decode(photo("PNG"), JOB)  # it runs: starting has a limit of its own
         made.seconds = 0.2
         os.kill(idle(made), signal.SIGSTOP)
         with pytest.raises(ImageError, match=r"longer than 0\.2 s"):
@@ -195,3 +196,30 @@ def test_a_heavy_photo_of_a_library_call_is_decoded_apart(monkeypatch: pytest.Mo
     assert asked
     with pytest.raises(ImageError, match=r"^The image cannot be read: it is truncated"):
         decode.decode(data[:2000])
+
+
+def test_a_heavy_photo_that_lacks_only_its_end_is_said_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = photo("JPEG")
+    here = decode.decode_picture(data[:-2])
+    assert here.mended
+    monkeypatch.setattr(guard, "HEAVY_BYTES", 1000)
+    for shorter_side in (None, 20):
+        apart_ = decode.decode_picture(data[:-2], shorter_side=shorter_side)
+        assert apart_.mended
+    assert np.array_equal(decode.decode(data[:-2]), np.asarray(here.image))
+    assert not decode.decode_picture(data).mended
+
+
+def test_a_heavy_photo_is_put_off_where_only_light_ones_are_decoded() -> None:
+    made = Decoders(1)
+    try:
+        assert made.decode(photo("PNG"), JOB, heavy=False).pixels.shape == (32, 32, 3)
+        process = idle(made)
+        with pytest.raises(HeavyError):
+            made.decode(photo("PNG", 3000, 2500), JOB, heavy=False)
+        assert made.budget.used == 0
+        assert made.decode(photo("PNG", 3000, 2500), JOB).pixels.shape == (32, 32, 3)
+        assert made.decode(photo("PNG"), JOB, heavy=False).pixels.shape == (32, 32, 3)
+        assert idle(made) == process
+    finally:
+        made.close()

@@ -291,6 +291,11 @@ def test_a_table_with_groups(table: Callable[..., Path]) -> None:
     assert [entry.group for entry in list_source(path).parts["train"]] == [None, None]
 
 
+def test_a_column_may_be_like_one_that_is_there_or_like_none(table: Callable[..., Path]) -> None:
+    path = table("path,label,group,subgroup,plot,photographer\n3.jpg,a,x,y,z,w\n")
+    assert [entry.group for entry in list_source(path).parts["train"]] == ["x"]
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize(
     "header", ["path,label,split", " Path, LABEL ,\tSplit", "sep=|path,label,split"]
@@ -343,6 +348,12 @@ def test_files_named_twice_are_told(table: Callable[..., Path]) -> None:
         ("path,label\n\x00.jpg,a\n", r"missing file\(s\)|not a CSV"),
         ("path,label,split, Split\n3.jpg,a,train,test\n", "has the column 'split' twice"),
         ("path,label,subset\n3.jpg,a,train\n3.jpg,b,test\n", "'subset' of .* tells splits.*Rename"),
+        ("path,label,groups\n3.jpg,a,x\n", "'groups', which is not read. Did you mean 'group'"),
+        (
+            "path,label,group,Splits\n3.jpg,a,x,?\n",
+            "'splits', which is not .* Did you mean 'split'",
+        ),
+        ("path;label;group_id\n3.jpg;a;x\n", "'group_id', which is not .* a name less alike"),
         ("path,label,group\n3.jpg,a, \n", "line 2: group must not be empty where .* of its own"),
         ("path,label,group\n3.jpg,a\n", "line 2: group must not be empty"),
         ("path,label\n3.jpg\n", "line 2: path and label must not be empty"),

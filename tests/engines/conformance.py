@@ -42,6 +42,12 @@ class Conformance:
     # How far the loss of a step may lie from that of evaluation, relative.
     step_to_evaluation = 1e-4
 
+    # The step of a difference that stands for a slope.
+    difference = 1e-3
+
+    # Whether slopes of the whole tail drown in its kinks or its rounding: that of the head stays.
+    slope_of_head = False
+
     # How far an image's numbers may lie from those it has alone, of the largest: 0 is to the bit.
     beside_others = 0.0
 
@@ -146,6 +152,45 @@ class Conformance:
         features = network.embed(images)
         features.flags.writeable = False
         np.testing.assert_array_equal(network.logits(features), expected)
+
+    # --- the gradient of a logit
+
+    def test_the_gradient_of_a_logit_is_its_slope(
+        self, network: Network, images: Array, labels: Labels, middle: int
+    ) -> None:
+        """Along random directions, by differences; kinks of ReLUs may lie between them."""
+        if self.slope_of_head:
+            middle = next(i for i, unit in enumerate(network.units) if unit.stage == "head")
+        x = network.apply(images, 0, middle)
+        gradient = network.logit_gradient(x, labels, middle)
+        assert gradient.shape == x.shape
+        assert gradient.dtype == np.float32
+        assert gradient.flags.c_contiguous
+        generator, slopes, found = np.random.default_rng(1), [], []
+        for _ in range(8):
+            way = generator.standard_normal(x.shape, dtype=np.float32)
+            ahead, behind = (
+                network.apply(x + np.float32(way_on) * way, middle, len(network.units))
+                for way_on in (self.difference, -self.difference)
+            )
+            slopes.append((ahead - behind)[np.arange(len(x)), labels] / (2 * self.difference))
+            found.append((gradient * way).reshape(len(x), -1).sum(axis=1))
+        assert np.corrcoef(np.ravel(slopes), np.ravel(found))[0, 1] > 0.98
+        assert np.std(found) == pytest.approx(np.std(slopes), rel=0.1)
+
+    def test_the_gradient_of_a_logit_changes_nothing(
+        self, network: Network, images: Array, labels: Labels, middle: int
+    ) -> None:
+        network.cut_at(middle)
+        x = network.embed(images)
+        before, logits = network.state(), network.logits(x)
+        first = network.logit_gradient(x, labels, middle)
+        np.testing.assert_array_equal(network.logit_gradient(x, labels, middle), first)
+        assert network.cut == middle
+        assert_same(network.state(), before)
+        np.testing.assert_array_equal(network.logits(x), logits)
+        alone = network.logit_gradient(x[2:3], labels[2:3], middle)
+        np.testing.assert_allclose(alone[0], first[2], rtol=0, atol=1e-5 * np.abs(first).max())
 
     # --- weights
 

@@ -148,6 +148,20 @@ class FakeNetwork:
                     self._change(name, gradients[name], rates[unit.stage])
         return float(loss)
 
+    def logit_gradient(self, x: Array, y: Labels, start: int) -> Array:
+        check_features(x)
+        check_labels(y, len(x), self._classes)
+        check_cut(start, self.units)
+        backs = []
+        for unit in self.units[start:]:
+            x, back = self._unit(unit, x, None, {})
+            backs.append(back)
+        slope = np.zeros_like(x)
+        slope[np.arange(len(y)), y] = 1
+        for back in reversed(backs):
+            slope = back(slope)
+        return np.ascontiguousarray(slope, np.float32)
+
     def state(self, start: int = 0) -> State:
         return {name: self.tensors[name].copy() for name in tensors(self.units[start:])}
 

@@ -15,6 +15,7 @@ from tests.engines.seeded import Array
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
+LARGEST = 100_000_000  # parameters of what the ordinary suite can compute
 _KEPT = 8  # logits of each image
 
 

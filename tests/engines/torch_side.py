@@ -18,11 +18,13 @@ from unittest import mock
 import numpy as np
 
 from pyflux_transfer.classifier import load
+from pyflux_transfer.data.preprocess import prepare
 from pyflux_transfer.engines.base import Labels, Network, Plan, Update, tail_stages
 from pyflux_transfer.networks.catalog import Architecture, architecture
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.networks.units import Unit, resolve_cut, tensors
+from pyflux_transfer.predict import probabilities
 from pyflux_transfer.training import deeper
 from pyflux_transfer.training.verdict import Verdict
 from pyflux_transfer.training.ways import QUALITIES, Way
@@ -229,8 +231,20 @@ def recipe(folder: str) -> Arrays:
     return followed("torch", Path(folder))
 
 
+def opened(bundles: list[str], photos: str, shape: list[int]) -> Arrays:
+    """Probabilities of photos from a file of bytes, by each of some bundles."""
+    images = np.fromfile(photos, np.uint8).reshape(shape)
+    found = {}
+    for path in bundles:
+        model = load(path, engine="torch", precision="fp32")
+        inputs = np.stack([prepare(image, model.preprocessing) for image in images])
+        found[path] = probabilities(model.network, inputs, model.temperature)
+    return found
+
+
 if __name__ == "__main__":
     functions: dict[str, Callable[..., Arrays]] = {
-        f.__name__: f for f in (parity, headed, train, train_small, predict, published, recipe)
+        f.__name__: f
+        for f in (parity, headed, train, train_small, predict, published, recipe, opened)
     }
     np.savez(sys.argv[2], **functions[sys.argv[1]](**json.loads(sys.argv[3])))  # type: ignore[arg-type]

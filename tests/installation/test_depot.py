@@ -35,9 +35,7 @@ def test_it_comes_before_the_users(tmp_path: Path, cache: Path) -> None:
     assert path(one, path(one, "")) == path(one, "")
 
 
-def test_it_lies_in_the_users_cache_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_lies_in_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYFLUX_DEPOTS")
     monkeypatch.setenv("PYFLUX_CACHE", str(tmp_path))
     assert own(tmp_path).parent == tmp_path / "julia"

@@ -142,3 +142,12 @@ def test_the_variables_start_this_julia(julia: Julia) -> None:
     path = found["JULIA_LOAD_PATH"].split(os.pathsep)
     assert path == ["@", str(environment.julia_package()), "/somewhere", "@stdlib"]
     assert variables(Julia("julia", "."))["PYTHON_JULIACALL_THREADS"] == str(environment.cores())
+
+
+def test_the_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7}, raising=False)
+    assert environment.cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for count, cores in ((4, 4), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert environment.cores() == cores

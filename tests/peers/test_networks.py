@@ -21,7 +21,7 @@ from pyflux_transfer.engines.base import Plan
 from pyflux_transfer.engines.torch.network import build
 from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.networks.units import tensors
-from tests.engines.recorded import FIXTURES, recording
+from tests.engines.recorded import FIXTURES, LARGEST, recording
 from tests.engines.reference import REFERENCES
 from tests.engines.seeded import noise, seeded
 
@@ -71,7 +71,7 @@ def test_names_shapes_and_logits_are_theirs(name: str, ask: Asked, tmp_path: Pat
         body = {n: s for n, s in shapes.items() if "linear_head" not in n}
         assert {n: tuple(shape) for n, shape in theirs.items()} == body
     network = build(Plan(MODELS[name], seed=None, precision="fp32"))
-    network.load_state(seeded(shapes))
+    network.load_state(seeded(name, shapes))
     with np.load(file) as found:
         expected = dict(found)
     assert expected
@@ -82,9 +82,11 @@ def test_names_shapes_and_logits_are_theirs(name: str, ask: Asked, tmp_path: Pat
         difference = float(np.abs(ours - logits).max()) / largest
         _note(name, library, int(side), difference)
         assert logits.std() > 1e-2, what
-        assert 0.1 < largest < 1e4, what
+        assert 0.1 < largest < 1e30, what
+        assert np.abs(logits[0] - logits[1]).max() > 1e-3 * largest, "the images hardly matter"
         assert difference < 1e-5, what
-    if os.environ.get("PYFLUX_RECORD") and name not in REFERENCES:
+    small = MODELS[name].parameters <= LARGEST
+    if os.environ.get("PYFLUX_RECORD") and small and name not in REFERENCES:
         FIXTURES.mkdir(exist_ok=True)
         (FIXTURES / f"{name}.json").write_text(recording(expected), encoding="utf-8")
 

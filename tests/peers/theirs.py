@@ -105,7 +105,7 @@ def _made(name: str, device: str = "cpu", **more: Any) -> nn.Module:
 
 
 def _torchvision(name: str, side: int) -> nn.Module:
-    state = _tensors({n: tuple(v.shape) for n, v in published(name).items()})
+    state = _tensors(name, {n: tuple(v.shape) for n, v in published(name).items()})
     more: dict[str, Any] = {}
     if name.startswith("vit_"):
         more = {"image_size": side}
@@ -119,13 +119,13 @@ def _timm(name: str, side: int, shapes: Mapping[str, tuple[int, ...]]) -> nn.Mod
     more = {"img_size": side} if name.startswith(("vit_", "dinov2_")) else {}
     if not name.startswith("dinov2_"):
         more["num_classes"] = 1000  # some of timm's weights come without a head
-    ours = _tensors({n: tuple(v.shape) for n, v in published(name).items()} or shapes)
+    ours = _tensors(name, {n: tuple(v.shape) for n, v in published(name).items()} or shapes)
     if name.startswith("vit_"):
         ours = _interpolated(name, side, ours)
     head: Named = {}
     if name.startswith("dinov2_"):  # whose head is none of the network's
         ours["pos_embed"] = _meta(ours["pos_embed"], side // 14)
-        head = _tensors({n: s for n, s in shapes.items() if n.startswith("linear_head.")})
+        head = _tensors(name, {n: s for n, s in shapes.items() if n.startswith("linear_head.")})
     network = timm.create_model(_TIMM[name], **more)
     theirs = sorted(_counted(network), key=_rank)
     wanted = sorted(ours, key=_rank)
@@ -177,8 +177,8 @@ def _meta(positions: Tensor, count: int) -> Tensor:
     return torch.cat((token, grid.permute(0, 2, 3, 1).flatten(1, 2)), 1)
 
 
-def _tensors(shapes: Mapping[str, tuple[int, ...]]) -> Named:
-    return {name: torch.from_numpy(value) for name, value in seeded(shapes).items()}
+def _tensors(network: str, shapes: Mapping[str, tuple[int, ...]]) -> Named:
+    return {name: torch.from_numpy(value) for name, value in seeded(network, shapes).items()}
 
 
 def _counted(network: nn.Module) -> Named:

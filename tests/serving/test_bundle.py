@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import subprocess
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from pyflux_transfer import bundle as checkpoint
 from pyflux_transfer.bundle import Bundle
@@ -21,17 +24,17 @@ from pyflux_transfer.engines.base import Plan
 from pyflux_transfer.engines.flux import network as flux
 from pyflux_transfer.networks.catalog import architecture
 from pyflux_transfer.networks.head import Head
-from pyflux_transfer.networks.preprocessing import Preprocessing
+from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
 from pyflux_transfer.networks.start import start as random_start
 from tests.serving.harness import Service, picture, until
 
 CLASSES = ("ant", "bee", "wasp")
 
 
-def make_bundle(path: Path, name: str = "resnet18", seed: int = 0) -> Path:
+def make_bundle(path: Path, name: str = "resnet18", seed: int = 0, fit: Fit = "crop") -> Path:
     plan = Plan(architecture(name), Head(3), seed)
     state = random_start(plan.units, seed)
-    preprocessing = Preprocessing(resize=72, crop=64)
+    preprocessing = Preprocessing(resize=72, crop=64, fit=fit)
     told = {"accuracy": 0.5, "ece": math.nan}
     bundle = Bundle(name, CLASSES, plan.head, preprocessing, 0, state, told)
     return checkpoint.write(path, bundle)
@@ -78,8 +81,19 @@ print(json.dumps([row.to_json() for row in found]))
 
 
 def test_answers_equal_the_library_s_to_the_last_digit(service: Service, tmp_path: Path) -> None:
+    assert_the_library_s(service, photos(tmp_path))
+
+
+def test_answers_equal_the_library_s_in_another_fit(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bees.safetensors", fit="pad")
+    with Service(bundle, "--engine", "torch", "--threads", "1", fake=False) as running:
+        service = running.wait(seconds=300)
+        assert service.client.get("/model").json()["preprocessing"]["fit"] == "pad"
+        assert_the_library_s(service, photos(tmp_path, 3))
+
+
+def assert_the_library_s(service: Service, paths: list[Path]) -> None:
     engine = service.client.get("/model").json()["engine"]
-    paths = photos(tmp_path)
     command = [sys.executable, "-c", _DIRECT, str(service.bundle), engine, *map(str, paths)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     wanted = json.loads(done.stdout)
@@ -101,11 +115,23 @@ def test_a_batch_answers_as_the_images_alone(service: Service, tmp_path: Path) -
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
 
 
+def test_heat_maps_are_small_pictures(service: Service, tmp_path: Path) -> None:
+    images = [path.read_bytes() for path in photos(tmp_path, 2)]
+    for row in service.predict(*images, explain=1).json()["predictions"]:
+        start, _, data = row["heat_map"].partition(",")
+        assert start == "data:image/png;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            assert max(image.size) <= 160
+    for row in service.predict(*images).json()["predictions"]:
+        assert "heat_map" not in row
+
+
 def test_the_model_page_tells_what_is_served(service: Service) -> None:
     model = service.client.get("/model").json()
     assert model["architecture"] == "resnet18"
     assert model["classes"] == list(CLASSES)
     assert model["preprocessing"]["crop"] == 64
+    assert model["preprocessing"]["fit"] == "crop"
     assert model["info"]["training"] == {"accuracy": 0.5, "ece": None}
     assert model["info"]["device"]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
+from functools import partial
 
 import pytest
 
-from pyflux_transfer.serving.fair import FairThreads, Turns
+from pyflux_transfer.serving.fair import FairThreads, LargeError, Turns
 from tests.serving.harness import until
 
 
@@ -87,3 +88,49 @@ def test_errors_reach_the_caller_and_the_end_drops_what_waits() -> None:
     held.result(5)
     assert threads.submit("a", False, gate.free, "late").cancelled()
     assert gate.order == ["held"]
+
+
+def test_small_jobs_do_not_wait_behind_large_ones_of_their_own_client() -> None:
+    threads, gate = FairThreads(1), Gate()
+    large = [threads.submit("a", True, gate.held, "large") for _ in range(3)]
+    threads.submit("a", False, gate.free, "small").result(5)
+    assert gate.order.count("large") <= 1
+    gate.open.set()
+    wait(large, 5)
+    threads.close()
+
+
+def test_jobs_that_turn_out_to_be_large_leave_a_thread_to_small_ones() -> None:
+    threads, gate, looks = FairThreads(2), Gate(), list[int]()
+
+    def look(number: int) -> None:
+        looks.append(number)
+        raise LargeError(partial(gate.held, f"large {number}"))
+
+    large = [threads.submit("a", False, look, number) for number in range(9)]
+    for client in ("a", "b"):
+        threads.submit(client, False, gate.free, client).result(5)
+    until(lambda: len(looks) == 9)
+    assert len([name for name in gate.order if name.startswith("large")]) == 2
+    gate.open.set()
+    done, late = wait(large, 5)
+    threads.close()
+    assert not late
+    assert [job.exception() for job in done] == [None] * 9
+    assert sorted(looks) == list(range(9))
+
+
+def test_the_end_drops_what_was_put_off() -> None:
+    threads, gate = FairThreads(1), Gate()
+
+    def look() -> None:
+        raise LargeError(partial(gate.held, "large"))
+
+    large = [threads.submit("a", False, look) for _ in range(3)]
+    until(lambda: gate.order)
+    threads.submit("a", False, gate.free, "small").result(5)  # so the others were looked at
+    threads.close()
+    gate.open.set()
+    done, late = wait(large, 5)
+    assert not late
+    assert sum(isinstance(job.exception(), CancelledError) for job in done) == 2

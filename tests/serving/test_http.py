@@ -241,3 +241,12 @@ def test_handshakes_have_a_deadline_and_certificates_are_read_again(
     certify(tmp_path, "second")
     service.process.send_signal(signal.SIGHUP)
     until(lambda: shown(service) != first)
+
+
+def test_heat_maps_come_where_they_are_asked_for(shared: Service) -> None:
+    image = colour((200, 30, 30))
+    plain = shared.predict(image).json()["predictions"][0]
+    assert "heat_map" not in plain
+    found = shared.predict(image, image, explain=1).json()["predictions"]
+    assert [row["label"] for row in found] == [plain["label"]] * 2
+    assert all("heat_map" in row for row in found)

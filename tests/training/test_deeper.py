@@ -233,8 +233,10 @@ def test_photos_stand_beside_their_augmented_views() -> None:
 def test_an_interrupted_search_goes_on_behind_its_trials(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Made(data, tmp_path).deeper.choose([PAYS])
+    alone = Made(data, tmp_path)
+    whole = alone.deeper.choose([PAYS])
     assert whole
+    assert "_setting" not in vars(alone.deeper)  # digested only where trials are kept
     made, answer, calls = Made(data, tmp_path), Deeper._answer, list[int]()
 
     def third_time(self: Deeper, photos: Any) -> Any:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from pyflux_transfer.data.dataset import Dataset
+from pyflux_transfer.data.dataset import Dataset, Sample
 from pyflux_transfer.data.preprocess import load
 from pyflux_transfer.engines.base import Labels
+from pyflux_transfer.networks.preprocessing import FITS, Fit
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.callbacks import Timer
 from pyflux_transfer.training.examples import (
@@ -92,6 +96,22 @@ def test_kept_features_equal_those_computed_each_time(cut: str, train: Dataset) 
     for (x, y), (u, v) in zip(epochs(kept, 0, 1, 2), epochs(live, 0, 1, 2), strict=True):
         np.testing.assert_array_equal(x, u)
         np.testing.assert_array_equal(y, v)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_images_are_fitted_in_training_as_in_prediction(fit: Fit, tmp_path: Path) -> None:
+    path = tmp_path / "wide.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 170, 3), np.uint8)).save(path)
+    sample = Sample(path, 0, hashlib.sha256(path.read_bytes()).hexdigest())
+    plain = PLAIN.sized(fit=fit)
+    made = replace(maker(network("stem")), preprocessing=plain)
+    dataset = Dataset((sample,), ("a",))
+    expected = load(path, plain)
+    for found in (made.plain(dataset), made.validation(dataset)):
+        np.testing.assert_array_equal(found.take([0])[0], expected)
+    augmented = replace(made, options=Options(augment="flip", views=2)).training(dataset)
+    for x, _ in epochs(augmented, 0, 1, 2):
+        assert any(np.array_equal(x[0], one) for one in (expected, expected[..., ::-1]))
 
 
 def test_without_augmentation_each_image_passes_once(train: Dataset) -> None:

@@ -31,7 +31,7 @@ def each(count: int) -> list[slice]:
 def test_there_is_a_thread_a_core_and_products_have_none_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rows, "default_workers", lambda: 3)
+    monkeypatch.setattr(rows, "cores", lambda: 3)
     before, running = product_threads(), threading.active_count()
     together, seen = threading.Barrier(3, timeout=WAIT_S), set[str]()
 
@@ -49,7 +49,7 @@ def test_there_is_a_thread_a_core_and_products_have_none_of_their_own(
 
 
 def test_no_more_than_eight_threads_hold_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "default_workers", lambda: 64)
+    monkeypatch.setattr(rows, "cores", lambda: 64)
     with workers() as by:
         list(by.each(lambda where: where.start, each(500)))
         assert by.pool is not None
@@ -95,7 +95,7 @@ def test_work_that_fails_ends_the_threads() -> None:
 def test_rows_on_disk_make_the_same_head_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "default_workers", lambda: 4)
+    monkeypatch.setattr(rows, "cores", lambda: 4)
     monkeypatch.setattr(rows, "BLOCK_ROWS", 16)
     monkeypatch.setattr(rows, "COPIED_BYTES", 0)  # each pass reads the file
     rng = np.random.default_rng(0)

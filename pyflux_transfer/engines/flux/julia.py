@@ -147,11 +147,11 @@ def _signals_kept() -> Iterator[None]:
 
 def _end(library: Any, process: int) -> None:
     """End Julia in its own thread, instead of by juliacall in the one that ends Python."""
-    if os.getpid() != process:
-        return
     end = library.jl_atexit_hook
     end.argtypes, end.restype = [ctypes.c_int], None
     library.jl_atexit_hook = lambda _: None
+    if os.getpid() != process:  # a fork, which has none of Julia's threads
+        return
     try:
         _owner.run(lambda: end(0), _END_S)
     except TimeoutError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import weakref
 from collections.abc import Mapping
@@ -95,8 +96,7 @@ class FluxNetwork:
         self.cut = 0
         self._plan = plan
         self._update = Update()
-        while _gone:
-            call("release", _gone.pop())
+        _release()
         self._number: int = call("create", describe(plan), _device(plan))
         weakref.finalize(self, _gone.append, self._number)
         self.device: str = call("name_of_device", self._number)
@@ -224,6 +224,14 @@ class FluxNetwork:
         """Wait until the device has done all that was asked."""
         call("wait_for", self._number)
 
+    def logit_gradient(self, x: Array, y: Labels, start: int) -> Array:
+        """Return the gradient of each example's logit `y` with respect to x, shaped as x."""
+        check_features(x)
+        check_labels(y, len(x), self._plan.classes)
+        check_cut(start, self.units)
+        result: Array = call("gradient_batch", self._number, x.T, y, start)
+        return result
+
     def _call(self, name: str, x: Array, *rest: int) -> Array:
         # (N, C, H, W) row by row is (W, H, C, N) column by column: the same bytes, not copied.
         result: Array = call(name, self._number, x.T, *rest)
@@ -302,6 +310,12 @@ def _device(plan: Plan) -> str:
             "Run: pyflux-transfer setup --gpu, or use device='cpu'."
         )
     return "cuda" if found else "cpu"
+
+
+def _release() -> None:
+    with contextlib.suppress(IndexError):  # another thread may take the last one
+        while _gone:
+            call("release", _gone.pop())
 
 
 def _fetch(name: str, number: int, shapes: Mapping[str, Shape]) -> State:

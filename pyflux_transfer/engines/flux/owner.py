@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as ExpiredError
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -36,6 +37,10 @@ class Owner:
         self._jobs.put((work, job))
         try:
             return job.result(timeout_s)
+        except ExpiredError:
+            if job.done():
+                raise
+            raise TimeoutError(f"The {self._name} thread was busy for {timeout_s} s.") from None
         finally:
             job.cancel()  # without effect where it has begun
 

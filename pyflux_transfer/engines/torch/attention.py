@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from pyflux_transfer.engines.torch.same import noise
-from pyflux_transfer.engines.torch.threads import alone
+from pyflux_transfer.engines.torch.threads import alone, shared
 
 
 def attention(x: Tensor, heads: int) -> Tensor:
@@ -36,7 +36,15 @@ def steady_attention(x: Tensor, heads: int) -> Tensor:
 
 
 def _products(x: Tensor, heads: int) -> Tensor:
-    queries, keys, values = _split(x, heads)
+    # Some heads a thread: sharing each of the three operations would wait for all threads thrice.
+    each = -(-heads // torch.get_num_threads())
+    parts = [slice(begin, begin + each) for begin in range(0, heads, each)]
+    return torch.cat(shared(partial(_some_heads, x, heads), parts), 2)
+
+
+@torch.inference_mode()
+def _some_heads(x: Tensor, heads: int, some: slice) -> Tensor:
+    queries, keys, values = (each[:, some] for each in _split(x, heads))
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     return _joined(scores.softmax(-1) @ values)
 

@@ -85,8 +85,6 @@ class FastRunner:
             for layer in block.unit.layers:
                 self._ready.pop(layer.name, None)
                 self._affines.pop(layer.name, None)
-            for step in block.steps:
-                self._ready.pop(step.layer.name, None)
             self._places = {k: v for k, v in self._places.items() if k[0] not in block.unit.tensors}
 
     def step(self, step: Step, x: Tensor, add: Tensor | None = None) -> Tensor:

@@ -189,6 +189,18 @@ class TorchNetwork:
             self._runner.forget(self._blocks[self.cut :])
         return float(value)
 
+    def logit_gradient(self, x: Array, y: Labels, start: int) -> Array:
+        """Return the gradient of each example's logit `y` with respect to x, shaped as x."""
+        check_features(x)
+        check_labels(y, len(x), self._plan.classes)
+        check_cut(start, self.units)
+        claim(__name__)
+        given = self._tensor(x).detach().requires_grad_()
+        logits = forward(TrainRunner(self.tensors), self._blocks[start:], given)
+        chosen = logits.gather(1, torch.from_numpy(y).to(self._device)[:, None]).sum()
+        (gradient,) = torch.autograd.grad(chosen, given)
+        return np.ascontiguousarray(gradient.cpu().numpy())
+
     def state(self, start: int = 0) -> State:
         """Return copies of the tensors of units[start:], by torchvision's names."""
         names = tensors(self.units[start:])

@@ -8,7 +8,7 @@ need no waiting, and stay in its cache.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier, Lock, current_thread, main_thread
@@ -20,6 +20,7 @@ from torch import Tensor
 from pyflux_transfer.engines.torch.allocator import memory_is_kept
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 def spread(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -61,6 +62,14 @@ def alone(function: Callable[[], T]) -> T:
     if torch.get_num_threads() == 1:
         return function()
     return _pool(1).submit(function).result()
+
+
+def shared(function: Callable[[U], T], parts: Sequence[U]) -> list[T]:
+    """Return the function's results for the parts, each computed by a thread without the others."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(parts) == 1:
+        return [function(part) for part in parts]
+    return list(_pool(threads).map(function, parts))
 
 
 def chunk() -> int:

@@ -79,7 +79,7 @@ def test_a_wait_that_ends_drops_what_has_not_begun() -> None:
     going, done = threading.Event(), []
     first = threading.Thread(target=lambda: owner.run(lambda: going.wait(10)))
     first.start()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"The one thread was busy for 0\.05 s"):
         owner.run(lambda: done.append("dropped"), 0.05)
     going.set()
     first.join()

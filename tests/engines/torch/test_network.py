@@ -62,6 +62,8 @@ class TestHalf(TorchConformance):
 
     side = 32
     step_to_evaluation = 0.02
+    difference = 0.01
+    slope_of_head = True
 
     @pytest.fixture
     def plan(self) -> Plan:
@@ -107,6 +109,7 @@ class TestGoogLeNet(Small):
 
 class TestInceptionV3(Small):
     family = "inception_v3"
+    slope_of_head = True
 
 
 # --- PyTorch's own training loop ----------------------------------------------------------------

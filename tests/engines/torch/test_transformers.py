@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+import pyflux_transfer as pft
 from pyflux_transfer.engines.base import Network, Plan
 from pyflux_transfer.engines.torch.convolution import has_bf16
 from pyflux_transfer.engines.torch.network import build
 from pyflux_transfer.errors import InputError
-from pyflux_transfer.networks.catalog import Architecture
+from pyflux_transfer.networks.catalog import MODELS, Architecture
 from pyflux_transfer.networks.families.convnext import convnext
 from pyflux_transfer.networks.families.vit import dinov2, vit
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.positions import resampling
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import Unit
+from tests import photos
 from tests.engines.conformance import train
 from tests.engines.torch.test_network import TorchConformance, noise
 
@@ -131,3 +134,23 @@ def test_features_of_dinov2_are_the_class_token_and_the_patches_mean() -> None:
     normed = F.layer_norm(torch.from_numpy(tokens), (32,), eps=1e-6).numpy()
     expected = np.concatenate((normed[:, 0], normed[:, 1:].mean(1)), 1)
     np.testing.assert_allclose(network.apply(tokens, end, end + 1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", [CONVNEXT, VIT, DINOV2], ids=lambda row: row.name)
+def test_each_is_trained_saved_and_summarised_like_any_network(
+    architecture: Architecture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(MODELS, architecture.name, architecture)
+    folder = photos.write(tmp_path / "photos", {"blue": 4, "red": 4})
+    net = pft.load(architecture.name, weights=None, engine="torch", precision="fp32")
+    model = net.with_head(["blue", "red"])
+    model.fit(folder, quality="head")  # from kept features
+    model.fit(folder, cut="stage4", epochs=1, valid=None)
+    path = model.save(tmp_path / "model.safetensors")
+    again = pft.load(path, engine="torch", precision="fp32")
+    assert model.predict(folder) == again.predict(folder)
+    model.summary()
+    assert architecture.units[-2].name in capsys.readouterr().out

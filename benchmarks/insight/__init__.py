@@ -1,0 +1,1 @@
+"""What `check` and `next` find, on real photos with faults that are known."""
