@@ -9,8 +9,8 @@ struct OtherDevice end
 
 # Arrays move by the device's own way, a generator is made for it.
 (::OtherDevice)(layer) = Flux.f64(layer)
-chain = Chain([Dense(2 => 2), Dropout(0.3)])
-@test PyFluxTransfer.on_device(cpu, chain) === chain
-moved = PyFluxTransfer.on_device(OtherDevice(), chain)
+pair = Chain([Dense(2 => 2), Dropout(0.3)])
+@test PyFluxTransfer.on_device(cpu, pair) === pair
+moved = PyFluxTransfer.on_device(OtherDevice(), pair)
 @test eltype(moved[1].weight) == Float64
-@test moved[2].p == 0.3 && moved[2].rng !== chain[2].rng
+@test moved[2].p == 0.3 && moved[2].rng !== pair[2].rng

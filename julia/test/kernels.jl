@@ -15,7 +15,7 @@ function workspace(x)
     return ws
 end
 
-function held(ws, slot)
+function content(ws, slot)
     bring_forward!(ws, slot)
     images = zeros(Float32, ws.sizes[1]..., ws.count)
     store_images!(images, ws, 1:(ws.count))
@@ -71,7 +71,7 @@ cases = (
     conv.bias .= randn(Float32, 8)
     ws = workspace(x)
     run!(convolve(conv; padding, activation = relu), ws)
-    @test held(ws, 2) ≈ relu.(conv(x)) rtol = 1.0e-5
+    @test content(ws, 2) ≈ relu.(conv(x)) rtol = 1.0e-5
 end
 
 @testset "many blocks, a shortcut, and a product without im2col" begin
@@ -82,14 +82,14 @@ end
     run!(convolve(second; from = 2, to = 3), ws)
     run!(convolve(second; from = 3, to = 2, add = true, activation = relu), ws)
     a = first_(large)
-    @test held(ws, 2) ≈ relu.(second(second(a)) .+ a) rtol = 1.0e-4
+    @test content(ws, 2) ≈ relu.(second(second(a)) .+ a) rtol = 1.0e-4
 end
 
 @testset "TensorFlow's padding" begin
     conv = Conv((3, 3), 4 => 8; stride = 2)
     ws = workspace(x)
     run!(convolve(conv; same = true), ws)
-    @test held(ws, 2) ≈ conv(PyFluxTransfer.PadSame(3, 2)(x)) rtol = 1.0e-5
+    @test content(ws, 2) ≈ conv(PyFluxTransfer.PadSame(3, 2)(x)) rtol = 1.0e-5
 end
 
 @testset "depthwise, stride $stride" for stride in (1, 2)
@@ -97,15 +97,15 @@ end
     weight, bias = PyFluxTransfer.fold(conv)
     ws = workspace(x)
     run!(Depthwise(reshape(weight, 3, 3, :), bias .+ 1, 3, stride, false, 1, relu6, 1, 2), ws)
-    @test held(ws, 2) ≈ relu6.(conv(x) .+ 1) rtol = 1.0e-5
+    @test content(ws, 2) ≈ relu6.(conv(x) .+ 1) rtol = 1.0e-5
 end
 
 @testset "max pooling" begin
     ws = workspace(x)
     run!(Maximum(3, 2, 1, false, 1, 2), ws)
-    @test held(ws, 2) == MaxPool((3, 3); stride = 2, pad = 1)(x)
+    @test content(ws, 2) == MaxPool((3, 3); stride = 2, pad = 1)(x)
     run!(Maximum(3, 2, 0, true, 1, 2), ws)
-    @test held(ws, 2) == PyFluxTransfer.CeilMaxPool(3, 2)(x)
+    @test content(ws, 2) == PyFluxTransfer.CeilMaxPool(3, 2)(x)
 end
 
 @testset "images in and out" begin
