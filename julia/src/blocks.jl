@@ -59,15 +59,6 @@ end
 
 (activation::Activation)(x) = activation.f.(x)
 
-"Mean pooling; the zeros of the padding count."
-struct WindowMean
-    kernel::Int
-    stride::Int
-    padding::Int
-end
-
-(p::WindowMean)(x) = NNlib.meanpool(x, (p.kernel, p.kernel); stride = p.stride, pad = p.padding)
-
 """
 Images as tokens: a learnt one first, then the places row by row, each with its learnt position.
 Positions of a grid of `side` × `side` are interpolated for others.

@@ -59,7 +59,7 @@ end
 
 function make_maxpool(o)
     o["ceil"] && return CeilMaxPool(o["kernel"], o["stride"], o["padding"])
-    return MaxPool((o["kernel"], o["kernel"]); stride = o["stride"], pad = o["padding"])
+    return WindowMax(o["kernel"], o["stride"], o["padding"])
 end
 
 make_dense(o) = Dense(o["in"] => o["out"], ACTIVATIONS[o["activation"]])

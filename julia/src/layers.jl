@@ -16,6 +16,51 @@ end
 
 same_padding(n, kernel, stride) = max((cld(n, stride) - 1) * stride + kernel - n, 0)
 
+# Images up to so many windows wide are padded before they are pooled: where a window reaches over
+# both borders, NNlib's gradient (0.9.36) counts it twice.
+const WINDOWS = 2
+
+"Pool with `NNlib.maxpool` or `NNlib.meanpool`; `fill` lies around the image."
+function pooled(pool, fill, x, kernel, stride, pads)
+    if any(>(0), pads) && minimum(size(x)[1:2]) < WINDOWS * kernel
+        x = NNlib.pad_constant(x, (pads..., 0, 0, 0, 0), convert(eltype(x), fill))
+        pads = (0, 0, 0, 0)
+    end
+    return pool(x, (kernel, kernel); stride, pad = pads)
+end
+
+"Max pooling with padding."
+struct WindowMax
+    kernel::Int
+    stride::Int
+    padding::Int
+end
+
+(p::WindowMax)(x::AbstractArray{<:Real, 4}) = pooled(
+    NNlib.maxpool,
+    -Inf,
+    x,
+    p.kernel,
+    p.stride,
+    ntuple(_ -> p.padding, 4),
+)
+
+"Mean pooling; the zeros of the padding count."
+struct WindowMean
+    kernel::Int
+    stride::Int
+    padding::Int
+end
+
+(p::WindowMean)(x::AbstractArray{<:Real, 4}) = pooled(
+    NNlib.meanpool,
+    0,
+    x,
+    p.kernel,
+    p.stride,
+    ntuple(_ -> p.padding, 4),
+)
+
 "Max pooling that keeps a last window which hangs over the border."
 struct CeilMaxPool
     kernel::Int
@@ -28,12 +73,8 @@ CeilMaxPool(kernel, stride) = CeilMaxPool(kernel, stride, 0)
 function (p::CeilMaxPool)(x::AbstractArray{<:Real, 4})
     last(n) = (ceil_windows(n, p.kernel, p.stride, p.padding) - 1) * p.stride + p.kernel
     hang(n) = max(last(n) - n - p.padding, 0)
-    return NNlib.maxpool(
-        x,
-        (p.kernel, p.kernel);
-        stride = p.stride,
-        pad = (p.padding, hang(size(x, 1)), p.padding, hang(size(x, 2))),
-    )
+    pads = (p.padding, hang(size(x, 1)), p.padding, hang(size(x, 2)))
+    return pooled(NNlib.maxpool, -Inf, x, p.kernel, p.stride, pads)
 end
 
 # A window must start before the padding behind the image.

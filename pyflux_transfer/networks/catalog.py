@@ -175,8 +175,7 @@ _ROWS = (
     _densenet(201, 32, (6, 12, 48, 32), 64, 20_013_928),
     # Without auxiliary classifiers; torchvision's 27,161,264 of inception_v3 count one.
     Architecture("googlenet", inception.googlenet, 6_624_904, None, WEIGHTS["googlenet"]),
-    Architecture("inception_v3", inception.inception_v3, 23_834_568, ("Inceptionv3", (), {}),
-                 WEIGHTS["inception_v3"]),
+    Architecture("inception_v3", inception.inception_v3, 23_834_568, None, WEIGHTS["inception_v3"]),
     _convnext("convnext_tiny", (3, 3, 9, 3), 96, 28_589_128),
     _convnext("convnext_small", (3, 3, 27, 3), 96, 50_223_688),
     _convnext("convnext_base", (3, 3, 27, 3), 128, 88_591_464),
