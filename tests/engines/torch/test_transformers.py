@@ -70,6 +70,7 @@ class TestDINOv2(TorchConformance):
 class TestHalf(TorchConformance):
     side = 28
     step_to_evaluation = 0.02
+    difference = 0.03  # a shorter one is lost in the rounding of bfloat16
 
     @pytest.fixture
     def plan(self) -> Plan:
