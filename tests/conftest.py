@@ -46,16 +46,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    for item in items:  # known: see tests/engines/test_trajectories.py
-        name = item.nodeid
-        if (
-            "flux" in name
-            and "logit_is_its_slope" in name
-            and ("GoogLeNet" in name or "Inception" in name)
-        ):
-            item.add_marker(
-                pytest.mark.xfail(reason="the gradient of the inceptions' pooling differs")
-            )
     reason = _missing or "a process uses one engine: run `make test-flux`"
     if _missing is None and _only_flux(config):
         return

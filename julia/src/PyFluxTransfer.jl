@@ -4,7 +4,7 @@ trunk and a trained tail. What to build arrives as data (`Plan`); names are torc
 """
 module PyFluxTransfer
 
-using ChainRulesCore: @ignore_derivatives
+using ChainRulesCore: ChainRulesCore, @ignore_derivatives, NoTangent, unthunk
 using Flux
 using Flux: BatchNorm, Chain, Conv, Dense, Dropout, Parallel, SkipConnection
 using Functors: Functors
@@ -23,6 +23,7 @@ using TOML
 include("plan.jl")
 # Layers that Flux lacks, and the units made of them
 include("layers.jl")
+include("windows.jl")
 include("blocks.jl")
 include("head.jl")
 include("tree.jl")

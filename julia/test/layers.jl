@@ -1,11 +1,4 @@
-using PyFluxTransfer:
-    AdaptiveMean,
-    CeilMaxPool,
-    PadSame,
-    WindowMax,
-    WindowMean,
-    ceil_windows,
-    same_padding
+using PyFluxTransfer: AdaptiveMean, PadSame, same_padding
 
 @testset "padding of TensorFlow" begin
     @test same_padding(8, 3, 2) == 1 # right and below only
@@ -17,28 +10,6 @@ using PyFluxTransfer:
     @test size(y) == (9, 9, 1, 1)
     @test all(iszero, y[9, :, 1, 1]) && all(isone, y[1:8, 2:8, 1, 1])
     @test PadSame(1, 2)(x) === x
-end
-
-@testset "pooling that keeps the last window" begin
-    @test ceil_windows(6, 3, 2) == 3
-    @test ceil_windows(7, 3, 2) == 3
-    @test ceil_windows(5, 2, 3) == 2
-    @test ceil_windows(4, 1, 3) == 2 # a window beyond the image is dropped
-    x = reshape(Float32.(1:36), 6, 6, 1, 1) .- 100
-    @test CeilMaxPool(3, 2)(x)[:, 1, 1, 1] == [15, 17, 18] .- 100
-end
-
-# Along a random direction, by differences: NNlib's own gradient is wrong on the smallest.
-@testset "gradients of pooling $w × $h" for w in (1, 2, 5, 9), h in (1, 3, 8)
-    for layer in (WindowMax(3, 1, 1), WindowMax(3, 2, 1), WindowMean(3, 1, 1), CeilMaxPool(2, 2, 1))
-        x = reshape(shuffle(MersenneTwister(1), Float32.(1:(w * h * 4))), w, h, 2, 2)
-        y, back = Flux.pullback(layer, x)
-        weights = randn(MersenneTwister(2), Float32, size(y))
-        way = rand(MersenneTwister(3), Float32, size(x)) ./
-            4 # less than half of what two numbers differ by
-        slope = sum(weights .* (layer(x .+ way) .- y))
-        @test sum(back(weights)[1] .* way) ≈ slope rtol = 1.0e-2 atol = 1.0e-4
-    end
 end
 
 @testset "adaptive mean" begin

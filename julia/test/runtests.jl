@@ -13,6 +13,7 @@ include("bundles.jl")
     for name in (
             "plan",
             "layers",
+            "windows",
             "blocks",
             "head",
             "tree",

@@ -73,15 +73,7 @@ FAMILIES = {
 }
 
 
-# Known: in Julia the inceptions' gradients differ from PyTorch's, where their pooling is trained.
-_DIFFER = pytest.mark.xfail(reason="the gradient of the inceptions' pooling differs", strict=False)
-_ROWS = [
-    pytest.param(name, marks=[_DIFFER] if name in ("googlenet", "inception_v3") else [])
-    for name in FAMILIES
-]
-
-
-@pytest.mark.parametrize("name", _ROWS)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_in_small_trains_alike(name: str, tmp_path: Path) -> None:
     cut, side = FAMILIES[name]
     theirs = ask(
