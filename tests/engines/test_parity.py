@@ -19,7 +19,8 @@ from pyflux_transfer.engines.flux import network as flux
 from pyflux_transfer.networks.catalog import MODELS, architecture
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.units import Unit, resolve_cut
-from tests.engines.torch_side import ask, evaluate, noise, random_state
+from tests.engines.small import SMALL, TRANSFORMERS
+from tests.engines.torch_side import GRADIENT_OF, ask, evaluate, noise, random_state, small
 
 pytestmark = pytest.mark.flux
 
@@ -68,6 +69,18 @@ def test_logits_and_features_agree(name: str, tmp_path: Path) -> None:
         difference = float(np.abs(value - expected[key]).max())
         note(f"{name} {key}", difference)
         assert difference < 1e-4, key
+
+
+@pytest.mark.parametrize("name", [*SMALL, *TRANSFORMERS])
+def test_gradients_agree(name: str, tmp_path: Path) -> None:
+    expected = ask("gradients", tmp_path / "torch.npz", name=name)
+    network = flux.build(Plan(small(name), Head(3), seed=5))
+    for index, unit in enumerate(network.units):
+        right = expected[f"gradient {index}"]
+        found = network.logit_gradient(expected[f"input {index}"], GRADIENT_OF, index)
+        worst = float(np.abs(found - right).max() / np.abs(right).max())
+        note(f"gradient {name} {index}", worst)
+        assert worst < 1e-4, unit.name
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "mobilenet_v2", "squeezenet1_1"])

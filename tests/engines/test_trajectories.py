@@ -60,27 +60,28 @@ def test_losses_agree_and_each_engine_reads_the_others_weights(
         np.testing.assert_array_equal(value, memory[name], err_msg=name)
 
 
-# family → the stage that training starts from, the images' side
+# family → the stage that training starts from, the images' side, the rate. The inceptions train
+# their last stages: deeper, weights changed by 1e-7 change their losses by 1e-2 in 20 steps.
 FAMILIES = {
-    "efficientnet": ("block1", 64),
-    "mobilenet_v3": ("block1", 64),
-    "densenet": ("block1", 64),
-    "googlenet": ("inception3", 72),
-    "inception_v3": ("mixed5", 107),
-    "convnext": ("stage1", 64),
-    "vit": ("stem", 24),
-    "dinov2": ("stem", 28),
+    "efficientnet": ("block1", 64, 1e-3),
+    "mobilenet_v3": ("block1", 64, 1e-3),
+    "densenet": ("block1", 64, 1e-3),
+    "googlenet": ("inception5", 72, 1e-3),
+    "inception_v3": ("mixed7", 139, 1e-4),
+    "convnext": ("stage1", 64, 1e-3),
+    "vit": ("stem", 24, 1e-3),
+    "dinov2": ("stem", 28, 1e-3),
 }
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_in_small_trains_alike(name: str, tmp_path: Path) -> None:
-    cut, side = FAMILIES[name]
+    cut, side, rate = FAMILIES[name]
     theirs = ask(
-        "train_small", tmp_path / "t.npz", name=name, cut=cut, steps=STEPS, rate=1e-3, side=side
+        "train_small", tmp_path / "t.npz", name=name, cut=cut, steps=STEPS, rate=rate, side=side
     )
     network = flux.build(Plan(small(name), Head(3), seed=5))
-    losses = np.array(trajectory(network, cut, "adamw", STEPS, 1e-3, side))
+    losses = np.array(trajectory(network, cut, "adamw", STEPS, rate, side))
     worst = float(np.abs(losses / theirs["losses"] - 1).max())
     note(f"trajectory {name}", worst)
     assert worst < 1e-3

@@ -86,6 +86,8 @@ def labelled(count: int, side: int, classes: int) -> tuple[Array, Labels]:
     return noise(count, 3, side, side, seed=7) + colour[:, :, None, None], labels
 
 
+GRADIENT_OF = np.array([0, 1, 2, 0])  # a class an image
+
 # Learning rates at which 20 steps learn, and rounding does not grow. An untrained trunk's features
 # are around 30, so that the head's plain gradients are large.
 RATES = {
@@ -174,6 +176,20 @@ def parity(name: str, shapes: Shapes, cuts: list[int]) -> Arrays:
     return evaluate(network, shapes, cuts)
 
 
+def gradients(name: str) -> Arrays:
+    """What enters each unit of a family in small, and the logits' gradients there."""
+    from pyflux_transfer.engines.torch import network as engine
+
+    network = engine.build(Plan(small(name), Head(3), seed=5))
+    side = small(name).preprocessing.crop
+    x, result = noise(4, 3, side, side), {}
+    for index in range(len(network.units)):
+        result[f"input {index}"] = x
+        result[f"gradient {index}"] = network.logit_gradient(x, GRADIENT_OF, index)
+        x = network.apply(x, index, index + 1)
+    return result
+
+
 def headed(name: str, head: dict[str, Any], seed: int, shape: list[int]) -> Arrays:
     """Logits of a random start behind a head."""
     from pyflux_transfer.engines.torch import network as engine
@@ -245,6 +261,6 @@ def opened(bundles: list[str], photos: str, shape: list[int]) -> Arrays:
 if __name__ == "__main__":
     functions: dict[str, Callable[..., Arrays]] = {
         f.__name__: f
-        for f in (parity, headed, train, train_small, predict, published, recipe, opened)
+        for f in (parity, gradients, headed, train, train_small, predict, published, recipe, opened)
     }
     np.savez(sys.argv[2], **functions[sys.argv[1]](**json.loads(sys.argv[3])))  # type: ignore[arg-type]

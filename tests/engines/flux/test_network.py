@@ -77,6 +77,7 @@ class TestGoogLeNet(Small):
 
 class TestInceptionV3(Small):
     family = "inception_v3"
+    slope_of_head = True  # the kinks of its ReLUs lie too near; see test_parity for the rest
 
 
 class TestConvNeXt(Small):
