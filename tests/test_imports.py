@@ -18,7 +18,7 @@ MODULES = sorted(
 
 # A module may import those of earlier layers and of its own.
 LAYERS = (
-    ("errors", "_version", "_hangup"),
+    ("errors", "rules", "_version", "_hangup"),
     ("storage",),
     ("networks.*",),
     ("data.*", "installation.*"),

@@ -14,6 +14,7 @@ from pyflux_transfer.cli.options import (
     BatchSize,
     BundleArgument,
     Data,
+    DeviceOption,
     EngineOption,
     MaxPixels,
     MaxSkipped,
@@ -35,6 +36,7 @@ def report(
     max_pixels: MaxPixels = MAX_PIXELS,
     max_skipped: MaxSkipped = MAX_SKIPPED,
     engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
     """Write one page about a bundle: scores, confusions, its worst answers with heat maps."""
@@ -42,7 +44,7 @@ def report(
     from pyflux_transfer.classifier import load
 
     reporting.prepared(out)
-    model = load(options.bundle_path(bundle), engine=engine, precision=precision)
+    model = load(options.bundle_path(bundle), engine=engine, device=device, precision=precision)
     found = reporting.report(
         model, data, out, batch_size=batch_size, max_pixels=max_pixels, max_skipped=max_skipped,
         watcher=terminal.Terminal(errors),
