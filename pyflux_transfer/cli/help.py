@@ -12,10 +12,10 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from pyflux_transfer.cli.usage import as_typed
+from pyflux_transfer.cli.usage import as_typed, options_of
 from pyflux_transfer.errors import PyFluxTransferError
 
-WIDEST = 100  # longer lines are hard to read
+WIDEST, WIDEST_NAME = 100, 27  # of a line, and of an option beside its text
 _RANGE = re.compile(r"(?:; (?:[-\d.]+<=)?x[<>]=[-\d.]+(\]))|(?:  \[(?:[-\d.]+<=)?x[<>]=[-\d.]+\])")
 # What stands for a value whose option names none.
 _VALUES = {
@@ -27,6 +27,12 @@ _VALUES = {
 class Command(TyperCommand):
     """A command whose options stand under headings, and whose errors name them as typed."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words behind the command's name; none stands in braces."""
+        return [
+            word.replace("{", "").replace("}", "") for word in super().collect_usage_pieces(ctx)
+        ]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, the options people need first, then those under headings."""
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
@@ -35,18 +41,19 @@ class Command(TyperCommand):
                 usual = "Arguments" if one.param_type_name == "argument" else "Options"
                 heading = getattr(one, "rich_help_panel", None) or usual
                 sections.setdefault(heading, []).append(_row(*record, usual == "Arguments"))
+        names = [name for rows in sections.values() for name, _ in rows]
+        width = max(len(name) for name in names if len(name) <= WIDEST_NAME)
         for title, rows in sections.items():
             if rows:
                 with formatter.section(title):
-                    formatter.write_dl(rows, col_max=26)
+                    formatter.write_dl([(name.ljust(width), text) for name, text in rows], width)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; an error's message names its options as they are typed."""
         try:
             return super().invoke(ctx)
         except PyFluxTransferError as error:
-            options = {p.name: p.opts[0] for p in self.params if p.opts[0].startswith("--")}
-            error.args = (as_typed(str(error), options), *error.args[1:])
+            error.args = (as_typed(str(error), options_of(self)), *error.args[1:])
             raise
 
 

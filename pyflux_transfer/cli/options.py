@@ -12,6 +12,8 @@ from pyflux_transfer.engines.base import Precision
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.preprocessing import Fit
 
+INTERRUPTED = 130  # what a shell expects after Ctrl-C
+
 # Headings of the help; what has none stands first.
 DATA, MODEL, COMPUTING = "Data", "Model", "Computing"
 

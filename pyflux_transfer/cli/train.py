@@ -14,6 +14,7 @@ from pyflux_transfer.cli import compare, completion
 from pyflux_transfer.cli import options as cli_options
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
+    INTERRUPTED,
     MAX_PIXELS,
     MAX_SKIPPED,
     ArchOrAuto,
@@ -41,7 +42,6 @@ _data = partial(typer.Option, rich_help_panel=cli_options.DATA)
 _model = partial(typer.Option, rich_help_panel=cli_options.MODEL)
 _steps = partial(typer.Option, rich_help_panel="Training by steps")
 _output = partial(typer.Option, rich_help_panel="Output")
-INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 
 def register(app: typer.Typer) -> None:

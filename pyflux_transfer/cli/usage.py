@@ -8,12 +8,13 @@ from typing import Any
 
 import typer
 
-from pyflux_transfer.errors import shortened, suggest
+from pyflux_transfer.errors import nearest, shortened
 from pyflux_transfer.rules import rule
 
 # A message of the library begins with a parameter's name, or gives one with its value.
 _SUBJECT = re.compile(r"^([a-z]\w*)(?= (?:must|belongs?|and ))")
-_VALUE = re.compile(r"(?<![\w.-])([a-z]\w*)=(?:'([^']*)'|([\w.]+))(?!\()")
+_VALUE = re.compile(r"(?<![\w.-])([a-z]\w*)=(?:'([^']*)'|\((\w+),?\)|([\w.]*\w))?")
+_ELSEWHERE = {"train": {"depth": "--fine-tune", "fine_lr": "--lr"}}  # named otherwise in Python
 
 
 def told(error: typer.TyperException, words: Sequence[str]) -> str:
@@ -34,26 +35,39 @@ def _fault(error: typer.TyperException) -> str:
         return said if said[-1] in ".?" else f"{said}."
     typed = getattr(error, "option_name", "")
     if typed and type(error).__name__ == "NoSuchOption":
-        return f"There is no option {shortened(typed)}.{suggest(typed, _options(error))}"
+        near = nearest(typed, _options(error), 0.7)
+        meant = f" Did you mean '{near}'?" if near else ""
+        return f"There is no option {shortened(typed)}.{meant}"
     message = error.format_message().replace("argument(s)", "arguments")
     return message if message[-1] in ".?" else f"{message}."
 
 
 def _options(error: typer.TyperException) -> Iterable[str]:
     context: Any = getattr(error, "ctx", None)
-    return [word for one in context.command.params for word in one.opts if word[:2] == "--"]
+    shown = (one for one in context.command.params if not getattr(one, "hidden", False))
+    return [word for one in shown for word in one.opts if word.startswith("--")]
+
+
+def options_of(command: Any) -> dict[str, str]:
+    """Return a command's options by the names that the library has for them."""
+    own = {one.name: one.opts[0] for one in command.params if one.opts[0].startswith("--")}
+    return {**own, **_ELSEWHERE.get(command.name, {})}
 
 
 def as_typed(message: str, options: Mapping[str, str]) -> str:
-    """Return a message of the library with parameters named as the options of a command.
+    """Return a message of the library with its parameters named as options are typed.
 
-    `options` are by parameter: "batch_size must …" becomes "--batch-size must …", "views=3" becomes
-    "--views 3".
+    "batch_size must …" becomes "--batch-size must …", "views=3" becomes "--views 3", "resume=True"
+    becomes "--resume". `options` are by parameter.
     """
 
     def value(found: re.Match[str]) -> str:
-        name, quoted, plain = found.groups()
-        return f"{options[name]} {quoted or plain}" if name in options else found[0]
+        name, *values = found.groups()
+        if name not in options:
+            return found[0]
+        given = next((one for one in values if one), "")
+        switches = {"True": options[name], "False": f"--no-{options[name][2:]}", "": options[name]}
+        return switches.get(given) or f"{options[name]} {given}"
 
     spelt = _SUBJECT.sub(lambda found: options.get(found[1], found[1]), message)
     return _VALUE.sub(value, spelt)

@@ -145,19 +145,20 @@ def test_the_version(run: Run) -> None:
     ("words", "says"),
     [
         (["trian"], "No such command 'trian'. Did you mean 'train'?"),
-        (["train"], "Missing argument 'data'"),
-        (["train", "x", "--epoch", "3"], "No such option: --epoch"),
-        (["train", "x", "--epochs", "three"], "Invalid value for '--epochs'"),
-        (["train", "x", "--keep", "all"], "Invalid value for '--keep'"),
-        (["predict"], "Missing argument"),
-        (["cache", "--size"], "No such option: --size"),
-        (["serve", "--colour"], "No such option: --colour"),
+        (["train"], "Missing argument 'DATA'"),
+        (["train", "x", "--epoch", "3"], "There is no option --epoch. Did you mean '--epochs'?"),
+        (["train", "x", "--epochs", "three"], "--epochs must be a whole number, got 'three'"),
+        (["train", "x", "--keep", "all"], "--keep must be one of hidden, classifier, got 'all'"),
+        (["predict"], "Missing argument 'BUNDLE PHOTOS'"),
+        (["cache", "--size"], "There is no option --size."),
+        (["serve", "--colour"], "There is no option --colour."),
     ],
 )
 def test_wrong_usage_is_one_line(words: list[str], says: str, run: Run) -> None:
     line = run(*words).refused()
     assert says in line
-    assert line.endswith("See: pyflux-transfer --help")
+    command = "" if words == ["trian"] else f"{words[0]} "
+    assert line.endswith(f" See: pyflux-transfer {command}--help")
 
 
 # --- train ----------------------------------------------------------------------------------------
@@ -314,7 +315,7 @@ def test_a_run_is_kept_and_resumed(run: Run, folder: Path) -> None:
     assert again.status == 0
     assert "holds a run" not in again.err
     assert not any(line.startswith("epoch") for line in again.lines)
-    assert "made with phases 1 epochs=3, now it is 4" in (
+    assert "made with phases 1 --epochs 3, now it is 4" in (
         run(*words[:-3], 4, "--run-dir", "run", "--resume").refused()
     )
 
@@ -344,14 +345,20 @@ def test_skipped_images_are_named(run: Run, place: Path) -> None:
         (["--schedule", "onecycle"], "Did you mean 'one-cycle'"),
         (["--solver", "lbgfs"], "Did you mean 'lbfgs'"),
         (["--augment", "flop"], "Unknown augmentation 'flop'. Did you mean 'flip'"),
-        (["--epochs", "0"], "epochs must be a whole number of at least 1, got 0"),
+        (["--epochs", "0"], "--epochs must be at least 1, got '0'"),
         (["--lr", "0"], "The learning rate must be positive, got 0"),
         (["--lr", "nan"], "The learning rate must be positive, got nan"),
-        (["--batch-size", "0"], "batch_size must be a whole number of at least 1"),
-        (["--patience", "2", "--valid", "none"], "patience=2 needs validation images"),
-        (["--views", "3"], "views=3 needs an augmentation"),
-        (["--solver", "lbfgs", "--cut", "stage1"], "solver='lbfgs' trains one Dense layer"),
-        (["--fine-tune", "9"], "depth must be from 1 to 3, got 9"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, got '0'"),
+        (
+            ["--patience", "2", "--valid", "none"],
+            "--patience 2 needs validation images, there are none. Give some with --valid,",
+        ),
+        (
+            ["--views", "3"],
+            "--views 3 needs an augmentation, got --augment none. Use --augment light",
+        ),
+        (["--solver", "lbfgs", "--cut", "stage1"], "--solver lbfgs trains one Dense layer"),
+        (["--fine-tune", "9"], "--fine-tune must be from 1 to 3, got 9"),
         (["--fine-tune", "1", "--cut", "stage1"], "--fine-tune chooses the cuts itself"),
         (["--valid", "nowhere"], "'nowhere' does not exist. --valid takes"),
         (["--valid", "1.5"], "validation share must be between 0 and 1, got 1.5"),
@@ -359,9 +366,9 @@ def test_skipped_images_are_named(run: Run, place: Path) -> None:
         (["--out", "."], "--out must name a .safetensors file"),
         (["--plot", "history.doc"], "A plot's name must end in"),
         (["--weights", "nowhere.pth"], "No such file: nowhere.pth"),
-        (["--resume"], "resume=True needs run_dir="),
-        (["--dropout", "1"], "dropout must be in [0, 1)"),
-        (["--keep", "hidden"], "keep='hidden' needs a classifier with hidden Dense layers"),
+        (["--resume"], "--resume needs --run-dir, the folder"),
+        (["--dropout", "1"], "--dropout must be in [0, 1)"),
+        (["--keep", "hidden"], "--keep hidden needs a classifier with hidden Dense layers"),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(
@@ -499,7 +506,7 @@ def test_a_size_or_fit_that_cannot_be_is_refused_before_the_photos_are_read(
     run: Run, folder: Path
 ) -> None:
     found = run("train", folder, *TINY, "--size", 0)
-    assert "size must be a whole number from 1 to" in found.refused()
+    assert "--size must be at least 1, got '0'" in found.refused()
     assert "scanning" not in found.out
     assert run("train", folder, *TINY, "--fit", "padd").status == 2
 
@@ -515,7 +522,7 @@ def test_networks_are_compared_and_the_line_that_trains_the_best_is_told(
 ) -> None:
     found = run("compare", folder, *COMPARE, "tiny,tiny=none", "--seed", 2, "--balance")
     assert found.status == 0, found.err
-    assert "24 images of 3 classes, 2 network(s)" in found.err.splitlines()
+    assert "24 images of 3 classes, 2 networks" in found.err.splitlines()
     assert {line.split()[0] for line in found.lines[:1]} == {"network"}
     assert re.search(r"\btiny\W+\d+\.\d ± \d+\.\d %", found.out)
     (command,) = (line.strip() for line in found.lines if "pyflux-transfer train" in line)
@@ -676,8 +683,8 @@ def test_unreadable_images_are_named_and_the_rest_is_answered(answer: Run, folde
         ([], "Give photos or folders to label after the bundle"),
         (["nowhere.jpg"], "No such file: 'nowhere.jpg'"),
         (["empty"], "The folder 'empty' holds no file"),
-        (["my.photos", "--top", "0"], "top must be at least 1, got 0"),
-        (["my.photos", "--batch-size", "0"], "batch_size must be at least 1, got 0"),
+        (["my.photos", "--top", "0"], "--top must be at least 1, got '0'"),
+        (["my.photos", "--batch-size", "0"], "--batch-size must be at least 1, got '0'"),
         (["my.photos", "--json", "--csv"], "Choose one of --json and --csv"),
     ],
 )
@@ -758,7 +765,7 @@ def test_a_summary_with_its_options(run: Run) -> None:
     answer = json.loads(found.out)
     assert [row["name"] for row in answer["rows"]] == ["tiny", "stem", "stage1", "stage2", "head"]
     assert answer["rows"][0]["trainable"] == "Partial"
-    assert "depth must be from 0 to 3" in run(*summary, "--depth", 4).refused()
+    assert "--depth must be at most 3, got '4'" in run(*summary, "--depth", 4).refused()
     assert "Unknown column 'outptu'" in run(*summary, "--columns", "outptu").refused()
 
 

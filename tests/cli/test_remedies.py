@@ -37,6 +37,7 @@ REACH = {
     "cli/options.py": ("train",),
     "cli/networks.py": ("features",),
     "cli/following.py": ("next",),
+    "cli/streaming.py": ("predict",),
     "cli/*": ("{stem}",),
 }
 FOREIGN = {"--force-reinstall", "--startup-file", "--version", "--help", "--threads", "--debug"}
