@@ -9,7 +9,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -40,16 +39,23 @@ app = Program(
 
 def _version(asked: bool) -> None:
     if asked:
-        for name in ("pyflux-transfer", "torch", "juliacall"):
-            with contextlib.suppress(metadata.PackageNotFoundError):
-                print(name, metadata.version(name))
+        from pyflux_transfer.installation.versions import versions
+
+        for name, version in versions():
+            print(f"{name} {version}" if name == app.info.name else f"{name}: {version}")
         raise typer.Exit
 
 
 @app.callback()
 def program(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the versions of the program and its engines.",
+            callback=_version,
+            is_eager=True,
+        ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")] = False,
 ) -> None:

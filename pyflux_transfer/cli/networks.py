@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pyflux_transfer.cli import completion, options
+from pyflux_transfer.cli import catalog, completion, options
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
     MAX_PIXELS,
@@ -113,6 +113,11 @@ def features(
     watcher.line(f"saved {out}: features {found.shape}, labels, paths")
 
 
-def models() -> None:
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, all that is known.")] = False,
+) -> None:
     """List the architectures, their sizes and weight sources."""
-    report.models()
+    if as_json:
+        print(json.dumps(list(catalog.rows()), indent=2))
+    else:
+        catalog.models()

