@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from shutil import get_terminal_size
 from typing import Any, Literal
 
 from rich.console import Console
@@ -39,9 +40,10 @@ COLUMNS = (
 
 def models(out: Console = console) -> None:
     """Print a line for each published set of weights, the default first."""
+    width = out.width if out.is_terminal else get_terminal_size().columns  # COLUMNS, else 80
     count = len(COLUMNS)
     unbounded = out.options.update(width=10_000)
-    while count > 1 and out.measure(_table(count), options=unbounded).maximum > out.width:
+    while count > 1 and out.measure(_table(count), options=unbounded).maximum > width:
         count -= 1
     out.print(_table(count))
     if count < len(COLUMNS):

@@ -823,7 +823,7 @@ def test_what_the_system_refuses_is_no_fault_of_the_program(
     def fails() -> None:
         raise error
 
-    monkeypatch.setattr("pyflux_transfer.cli.terminal.models", fails)
+    monkeypatch.setattr("pyflux_transfer.cli.catalog.models", fails)
     found = run("models")
     assert found.status == status
     assert says in found.err
@@ -848,11 +848,28 @@ def test_features_that_cannot_be_written_are_told(run: Run, folder: Path) -> Non
     assert not found.out  # before anything takes time
 
 
-def test_models_are_listed_whole(run: Run) -> None:
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_models_fit_the_terminal(width: int, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    *rows, last = run("models").lines
+    assert max(map(len, rows)) <= width
+    assert "…" not in re.sub(r"\d…\d", "", "".join(rows))
+    assert last.startswith("No room here for: ")
+
+
+def test_models_as_json_hold_all(run: Run) -> None:
+    rows = {row["name"]: row for row in json.loads(run("models", "--json").out)}
+    assert rows["resnet50"]["parameters"] == 25_557_032
+    assert rows["resnet50"]["stages"][-1] == "head"
+    assert rows["resnet50"]["weights"][0]["licence"] == "BSD-3-Clause"
+
+
+def test_models_are_listed_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     found = run("models")
     for name in ("resnet50", "wide_resnet101_2", "efficientnet_lite0"):
         assert any(line.startswith(name + " ") for line in found.lines)
-    assert "25,557,032" in found.out
+    assert "25.6 M" in found.out
     assert "…" not in re.sub(r"\d…\d", "", found.out)
     for stages in ("stem, block1…8, head", "stem, inception3…5, head", "block1…4, head"):
         assert stages in found.out
@@ -911,7 +928,7 @@ def test_a_fault_of_the_program_is_one_line_too(run: Run, monkeypatch: pytest.Mo
     def fault(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("first\nsecond")
 
-    monkeypatch.setattr("pyflux_transfer.cli.terminal.models", fault)
+    monkeypatch.setattr("pyflux_transfer.cli.catalog.models", fault)
     line = run("models").refused(status=1)
     assert line == "error: ZeroDivisionError: first second (a fault of the program; see --debug)"
 
