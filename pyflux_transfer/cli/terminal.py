@@ -1,21 +1,11 @@
-"""What people see: progress, epoch lines and tables, on a terminal or in a log."""
+"""What people see: tables, on a terminal or in a log; and `Terminal`, which watches long work."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -27,51 +17,10 @@ from pyflux_transfer.insight.tables import console, show, table
 from pyflux_transfer.installation.doctor import Check
 from pyflux_transfer.labelling import Proposed
 from pyflux_transfer.predict import Prediction
-from pyflux_transfer.training.callbacks import Record
+from pyflux_transfer.progress import Progress
 from pyflux_transfer.training.store import Entry
 
-
-class Rate(ProgressColumn):
-    """Items a second."""
-
-    def render(self, task: Task) -> Text:
-        """Show the rate, once there is one."""
-        return Text(f"{task.speed:.0f}/s" if task.speed else "")
-
-
-class Terminal:
-    """Watches a run on a terminal with bars, elsewhere with plain lines."""
-
-    def __init__(self, out: Console = console) -> None:
-        self.out = out
-
-    @contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a bar with rate and remaining time; at its end, or without a terminal, one line."""
-        start = time.perf_counter()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(),
-                   TimeRemainingColumn())  # fmt: skip
-        with Progress(*columns, console=self.out, transient=True,
-                      disable=not self.out.is_terminal) as progress:  # fmt: skip
-            task = progress.add_task(title, total=total)
-            yield lambda count: progress.advance(task, count)
-        seconds = time.perf_counter() - start
-        count = counted(total, "image")
-        self.line(f"{title}: {count} in {seconds:.1f} s ({total / seconds:.0f}/s)")
-
-    def line(self, text: str) -> None:
-        """Print a line."""
-        self.out.print(readable(text), soft_wrap=True)
-
-    def epoch(self, record: Record, epochs: int) -> None:
-        """Print one line an epoch."""
-        width = len(str(epochs))
-        parts = [f"epoch {record.epoch:>{width}}/{epochs}", f"loss {record.train_loss:.4f}"]
-        if record.valid_loss is not None and record.valid_accuracy is not None:
-            parts.append(f"valid loss {record.valid_loss:.4f}")
-            parts.append(f"accuracy {record.valid_accuracy:.1%}")
-        parts += [f"lr {record.lr:.2g}", f"{record.seconds:.2f} s"]
-        self.line("  ".join(parts))
+Terminal = Progress
 
 
 def predictions(answers: Iterable[Prediction], out: Console = console) -> None:
