@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pyflux_transfer.errors import suggest
+from pyflux_transfer.errors import nearest
 
 # pydantic's type of error → the rule
 _RULES = {
@@ -32,7 +32,9 @@ def rule(fault: Mapping[str, Any], shown: bool = True) -> str:
     if kind in _RULES:
         return _RULES[kind].format(**fault.get("ctx", {})) + (given if shown else "")
     if known := _choices(text):
-        return f"must be one of {', '.join(known)}{given}.{suggest(str(value), known)}".rstrip(".")
+        near = nearest(str(value), known, 0.7)
+        meant = f". Did you mean '{near}'?" if near else ""
+        return f"must be one of {', '.join(known)}{given}{meant}"
     return f"is wrong: {text}"
 
 

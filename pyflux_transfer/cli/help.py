@@ -70,10 +70,12 @@ class Group(TyperGroup):
 
 def _row(name: str, text: str, argument: bool) -> tuple[str, str]:
     """Return a line of help; a range such as `x>=1` is left to the message that refuses."""
+    if argument:
+        name = name.split(" <")[0]
     for long, short in _VALUES.items():
         name = name.replace(long, short)
     name = name.replace("<", "").replace(">", "")
-    return (name.split(" ")[0] if argument else name), _RANGE.sub(r"\1", text)
+    return name, _RANGE.sub(r"\1", text)
 
 
 class Program(typer.Typer):

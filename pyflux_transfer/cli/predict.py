@@ -119,9 +119,10 @@ def _given(files: Sequence[Path]) -> tuple[Path, list[Path]]:
     from pyflux_transfer.predict import sources
 
     first, *photos = files
+    bundle = bundle_path(first)
     if not photos:
         raise InputError(f"Give photos or folders to label after the bundle '{first}'.")
-    return bundle_path(first), [Path(str(source)) for _, source in sources(photos)]
+    return bundle, [Path(str(source)) for _, source in sources(photos)]
 
 
 def _computed(

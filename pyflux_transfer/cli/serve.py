@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from pyflux_transfer.cli.help import Program
+from pyflux_transfer.cli.help import Command, Program
 from pyflux_transfer.errors import ServiceError
 
 _MISSING = "The service needs more packages ({}). Run: pip install 'pyflux-transfer[serve]'"
@@ -28,14 +29,30 @@ def register(app: typer.Typer) -> None:
     Its options are made when it is called: they need packages that other commands do without.
     """
 
-    @app.command("serve", context_settings=_PASS_ON, add_help_option=False)
+    @app.command("serve", cls=_Serve, context_settings=_PASS_ON, add_help_option=False)
     def _(context: typer.Context) -> None:
         """Serve a bundle over HTTP."""
-        inner = Program(add_completion=False)
-        inner.command()(_command())
+        inner = _inner()
         # Wrong usage is left to who called: it becomes one line there.
         status = inner(args=context.args, prog_name=context.command_path, standalone_mode=False)
         raise typer.Exit(status or 0)
+
+
+def _inner() -> Program:
+    """Return a command line of the one command."""
+    inner = Program(add_completion=False)
+    inner.command()(_command())
+    return inner
+
+
+class _Serve(Command):
+    """Shows a shell that completes it the options that it makes when it is called."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters; of the settings only where nothing is run."""
+        if not ctx.resilient_parsing:
+            return super().get_params(ctx)
+        return typer.main.get_command(_inner()).get_params(ctx)
 
 
 def _command() -> Any:
@@ -93,16 +110,23 @@ def _parameter(name: str, row: Any, heading: str | None) -> inspect.Parameter:
     text = f"{row.description} [default: {default}]"
     option = typer.Option(
         flag, help=text, hidden=name == "loader", show_default=False, rich_help_panel=heading,
-        metavar=_value(row.annotation),
+        metavar=_value(row.annotation), autocompletion=_choices(row.annotation),
     )  # fmt: skip
     return _keyword(name, Annotated[str | None, option], None)
 
 
 def _value(annotation: Any) -> str:
     """Return what stands for a setting's value: its choices, or a word for its type."""
-    if get_origin(annotation) is Literal:
-        return "|".join(get_args(annotation))
+    if choices := _choices(annotation):
+        return "|".join(choices())
     return {int: "N", float: "X", Path | None: "FILE"}.get(annotation, "TEXT")
+
+
+def _choices(annotation: Any) -> Callable[[], list[str]] | None:
+    """Return what gives a setting's choices, None where it has none."""
+    if get_origin(annotation) is not Literal:
+        return None
+    return lambda: list(get_args(annotation))
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

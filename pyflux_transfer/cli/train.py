@@ -30,6 +30,7 @@ from pyflux_transfer.cli.options import (
     WeightsOption,
     Workers,
 )
+from pyflux_transfer.cli.refusals import refuse_effort, refuse_steps
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.storage import check_writable
 
@@ -144,6 +145,7 @@ def train(
     from pyflux_transfer.data.dataset import class_names
     from pyflux_transfer.insight.plot import drawable
     from pyflux_transfer.insight.plot import history as draw
+    from pyflux_transfer.networks.head import Head
     from pyflux_transfer.training.callbacks import Silent
     from pyflux_transfer.training.options import Options
 
@@ -169,7 +171,10 @@ def train(
     }  # fmt: skip
     share = cli_options.validation(valid)
     given = _given(context)
+    refuse_effort(given, quality, minutes)
     classes = class_names(data)
+    head = Head(len(classes), tuple(hidden or ()), dropout, keep=keep)
+    refuse_steps(arch, head, cut if "cut" in given else None, epochs, lr, fine_tune)
     source: Path | Splits = data
     if arch == "auto":
         watcher = common["watcher"]

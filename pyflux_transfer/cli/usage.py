@@ -14,6 +14,7 @@ from pyflux_transfer.rules import rule
 # A message of the library begins with a parameter's name, or gives one with its value.
 _SUBJECT = re.compile(r"^([a-z]\w*)(?= (?:must|belongs?|and ))")
 _VALUE = re.compile(r"(?<![\w.-])([a-z]\w*)=(?:'([^']*)'|\((\w+),?\)|([\w.]*\w))?")
+_MANY = re.compile(r"^Got unexpected extra argument(?:\(s\)|s?) \((.*)\)$", re.DOTALL)
 _ELSEWHERE = {"train": {"depth": "--fine-tune", "fine_lr": "--lr"}}  # named otherwise in Python
 
 
@@ -38,7 +39,9 @@ def _fault(error: typer.TyperException) -> str:
         near = nearest(typed, _options(error), 0.7)
         meant = f" Did you mean '{near}'?" if near else ""
         return f"There is no option {shortened(typed)}.{meant}"
-    message = error.format_message().replace("argument(s)", "arguments")
+    if typed:
+        return f"{shortened(typed)} needs a value."
+    message = _MANY.sub(r"There is no place for \1.", error.format_message())
     return message if message[-1] in ".?" else f"{message}."
 
 
@@ -66,8 +69,14 @@ def as_typed(message: str, options: Mapping[str, str]) -> str:
         if name not in options:
             return found[0]
         given = next((one for one in values if one), "")
-        switches = {"True": options[name], "False": f"--no-{options[name][2:]}", "": options[name]}
-        return switches.get(given) or f"{options[name]} {given}"
+        option = options[name]
+        words = {
+            "": option,
+            "True": option,
+            "False": f"--no-{option[2:]}",
+            "None": f"{option} none",
+        }
+        return words.get(given) or f"{option} {given}"
 
     spelt = _SUBJECT.sub(lambda found: options.get(found[1], found[1]), message)
     return _VALUE.sub(value, spelt)

@@ -38,6 +38,7 @@ REACH = {
     "cli/networks.py": ("features",),
     "cli/following.py": ("next",),
     "cli/streaming.py": ("predict",),
+    "cli/refusals.py": TRAINS,
     "cli/*": ("{stem}",),
 }
 FOREIGN = {"--force-reinstall", "--startup-file", "--version", "--help", "--threads", "--debug"}
