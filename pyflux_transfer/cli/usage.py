@@ -13,7 +13,7 @@ from pyflux_transfer.rules import rule
 
 # A message of the library begins with a parameter's name, or gives one with its value.
 _SUBJECT = re.compile(r"^([a-z]\w*)(?= (?:must|belongs?|and ))")
-_VALUE = re.compile(r"(?<![\w.-])([a-z]\w*)=(?:'([^']*)'|\((\w+),?\)|([\w.]*\w))?")
+_VALUE = re.compile(r"(?<![^\s(])([a-z]\w*)=(?:'([^']*)'|\((\w+),?\)|([\w.]*\w))?")
 _MANY = re.compile(r"^Got unexpected extra argument(?:\(s\)|s?) \((.*)\)$", re.DOTALL)
 _ELSEWHERE = {"train": {"depth": "--fine-tune", "fine_lr": "--lr"}}  # named otherwise in Python
 

@@ -1070,3 +1070,98 @@ def test_train_reports_on_what_it_has_learnt(run: Run, folder: Path, place: Path
     text = (place / "own.html").read_text("utf-8")
     assert "flatter" in text
     assert "cross-validated accuracy" in text
+
+
+# --- what training refuses before it downloads anything -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--size", "9999"], "--size must be a whole number from 1 to"),
+        (["--quality", "bset"], "Unknown quality 'bset'. Did you mean 'best'?"),
+        (["--quality", "best", "--epochs", "3"], "Leave them out, or --epochs."),
+        (["--lr", "0"], "The learning rate must be positive"),
+        (["--cut", "haed"], "Unknown stage 'haed'. Did you mean 'head'?"),
+        (["--keep", "hidden"], "this network has none. Use --hidden 256"),
+        (["--fine-tune", "9"], "--fine-tune must be from 1 to 5, got 9"),
+        (["--device", "tpu"], "--device must be one of auto, cpu, cuda, got 'tpu'."),
+    ],
+)
+def test_a_wrong_option_is_refused_before_weights_are_had(
+    words: list[str], says: str, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("weights were asked for")
+
+    monkeypatch.setattr("pyflux_transfer.loading.engines.pretrained", asked)
+    line = run("train", folder, "--arch", "resnet18", "--engine", "torch", *words).refused()
+    assert says in line
+
+
+def test_a_device_that_is_not_there_is_told_with_what_to_do(run: Run, folder: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    words = ("--arch", "resnet18", "--engine", "torch", "--device", "cuda")
+    line = run("train", folder, *words).refused(status=1)
+    assert "--device cuda needs an NVIDIA GPU and a CUDA build of PyTorch" in line
+
+
+@pytest.mark.parametrize("name", ["answers.csv", "answers.jsonl"])
+def test_predictions_are_kept_and_gone_on_with(
+    name: str, run: Run, folder: Path, bundle: Path, place: Path
+) -> None:
+    (folder / "red" / "notes.jpg").write_text("no image")
+    words = ("predict", bundle, folder, "--engine", "fake", "--out", name)
+    first = run(*words)
+    assert first.status == 2
+    assert first.out == ""
+    assert first.err.splitlines()[-1] == f"written {name}: 24 answers"
+    assert (place / name).read_text().count(".png") == 24
+    again = run(*words)
+    assert "24 photos answered before in" in again.err
+    assert "predicting: 1 image in" in again.err
+    (folder / "red" / "notes.jpg").unlink()
+    last = run(*words)
+    assert (last.status, last.err) == (0, f"24 photos answered before in {name}\n")
+
+
+def test_an_interrupted_prediction_keeps_what_is_there(
+    run: Run, folder: Path, bundle: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = predict.predict
+
+    def interrupted(*args: Any, **options: Any) -> Iterator[Any]:
+        for number, answer in enumerate(whole(*args, **options)):
+            if number == 5:
+                raise KeyboardInterrupt
+            yield answer
+
+    monkeypatch.setattr(predict, "predict", interrupted)
+    words = ("predict", bundle, folder, "--engine", "fake", "--out", "a.csv")
+    found = run(*words)
+    assert found.status == 130
+    assert found.err == "interrupted: a.csv has 5 answers. The same command goes on.\n"
+    monkeypatch.setattr(predict, "predict", whole)
+    assert run(*words).err.splitlines()[-1] == "written a.csv: 24 answers"
+    names = [row["name"] for row in csv.DictReader((place / "a.csv").open(newline=""))]
+    assert len(names) == len(set(names)) == 24
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--out", "a.txt"], "--out must end in .csv or .jsonl, got 'a.txt'."),
+        (["--out", "a.csv", "--json"], "Leave --json and --csv out."),
+        (["--out", "a.csv", "--url", "http://127.0.0.1:9"], "--out knows answers by their bundle"),
+        (["--out", "model.safetensors/a.csv"], "Cannot write model.safetensors/a.csv"),
+    ],
+)
+def test_answers_that_cannot_be_kept_are_refused(
+    words: list[str], says: str, run: Run, bundle: Path, folder: Path
+) -> None:
+    found = run("predict", bundle, folder, "--engine", "fake", *words)
+    assert says in found.refused(status=found.status)
+    assert found.status in (1, 2)

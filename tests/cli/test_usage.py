@@ -26,6 +26,7 @@ OPTIONS = {
         ("The value views of other=3 stays.", "The value views of other=3 stays."),
         ("size 7 is too small", "size 7 is too small"),
         ("max_size=3 and 'photos/size=3.jpg'", "max_size=3 and 'photos/size=3.jpg'"),
+        ("'size=3' is no file", "'size=3' is no file"),
         ("quality and minutes belong there", "--quality and minutes belong there"),
     ],
 )
