@@ -17,6 +17,7 @@ from pyflux_transfer.labelling import Proposal, propose
 from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.predict import Prediction
+from pyflux_transfer.progress import Progress
 from pyflux_transfer.training.features import Cache
 from pyflux_transfer.training.train import Run
 
@@ -32,6 +33,7 @@ __all__ = [
     "InputError",
     "Prediction",
     "Preprocessing",
+    "Progress",
     "Proposal",
     "PyFluxTransferError",
     "Run",

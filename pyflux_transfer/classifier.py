@@ -364,11 +364,16 @@ class Classifier(Model):
         """
         from pyflux_transfer.insight.summary import show_summary  # starts rich
 
-        rows = self.outline(depth, batch_size or 1)
+        rows = self.outline(depth, 1 if batch_size is None else batch_size)
         show_summary(rows, self.network.cut, columns, batch=batch_size is not None)
 
     def outline(self, depth: int = 3, batch_size: int = 1) -> list[Row]:
         """Return the rows of `summary` as data, for a batch of `batch_size` images."""
+        batch_size = plain(batch_size)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(
+                f"batch_size must be a whole number of at least 1, got {batch_size!r}."
+            )
         side = self.preprocessing.crop
         name, shape = self.plan.architecture.name, (batch_size, 3, side, side)
         return outline(name, self.units, self.network.cut, shape, depth)
@@ -401,11 +406,8 @@ def load(
     Raises InputError for an unknown architecture or tag and a size that the network cannot take,
     WeightsError or BundleError for a file that does not fit, EngineError where none can start.
     """
-    net = Classifier(**vars(loading.load(name, weights, engine, device, precision, seed)))
-    if size is not None or fit is not None:
-        net.preprocessing = net.preprocessing.sized(size, fit)
-        net.outline(0)  # refuses a size that is too small
-    return net
+    model = loading.load(name, weights, engine, device, precision, seed, size, fit)
+    return Classifier(**vars(model))
 
 
 def _load(item: Sample | Item, preprocessing: Preprocessing) -> Array:

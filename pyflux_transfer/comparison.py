@@ -24,6 +24,7 @@ from pyflux_transfer.errors import (
     InputError,
     PyFluxTransferError,
     WeightsError,
+    counted,
 )
 from pyflux_transfer.networks.catalog import MODELS, architecture
 from pyflux_transfer.networks.preprocessing import Fit
@@ -38,6 +39,7 @@ from pyflux_transfer.training.options import Options
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from pyflux_transfer.loading import Device
     from pyflux_transfer.training.options import OptionFields
 
 BATCH, RUNS = 16, 3  # images at once, and how often, to time a trunk
@@ -93,6 +95,7 @@ def compare(
     fit: Fit | None = None,
     engine: str = "auto",
     cache: bool | Cache = True,
+    device: Device = "auto",
     watcher: Watcher | None = None,
     **options: Unpack[OptionFields],
 ) -> tuple[Candidate, ...]:
@@ -138,11 +141,12 @@ def compare(
             "networks. Add photos."
         )
     watcher.line(
-        f"{len(train.samples)} images of {len(train.classes)} classes, {len(wanted)} network(s)"
+        f"{counted(len(train.samples), 'image')} of {len(train.classes)} classes, "
+        f"{counted(len(wanted), 'network')}"
     )
     if line := unjudged(held):
         watcher.line(line)
-    found = [_judged(one, fit, photos, engine, cache, watcher, options) for one in wanted]
+    found = [_judged(one, fit, photos, engine, device, cache, watcher, options) for one in wanted]
     return _ranked(found)
 
 
@@ -178,6 +182,7 @@ def _judged(
     fit: Fit | None,
     photos: Splits,
     engine: str,
+    device: Device,
     cache: bool | Cache,
     watcher: Watcher,
     options: OptionFields,
@@ -187,8 +192,8 @@ def _judged(
         _refuse_bundle(one.weights)
         precision = options.get("precision") or "auto"
         net = load(
-            one.architecture, weights=one.weights, engine=engine, precision=precision,
-            size=one.size, fit=fit,
+            one.architecture, weights=one.weights, engine=engine, device=device,
+            precision=precision, size=one.size, fit=fit,
         )  # fmt: skip
         model = net.with_head(photos.train.classes)
         run = model.fit(

@@ -84,6 +84,11 @@ def shortened(name: object, limit: int = 120) -> str:
     return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
 
 
+def counted(count: int, word: str) -> str:
+    """Return a count with its word, "1 image" or "2 images"."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 def lookup(table: Mapping[str, Row], name: str, kind: str, see: str = "") -> Row:
     """Return `table[name]`, or raise InputError naming the nearest entry.
 

@@ -34,6 +34,7 @@ from pyflux_transfer.training.options import Options
 
 if TYPE_CHECKING:
     from pyflux_transfer.engines.base import Precision
+    from pyflux_transfer.loading import Device
 
 SPLITS = ("train", "valid", "test")
 BLOCK = 4096  # rows of features that are pooled at once
@@ -45,6 +46,7 @@ def check(
     *,
     weights: str | Path | None = "imagenet",
     engine: str = "auto",
+    device: Device = "auto",
     precision: Precision = "auto",
     cache: bool | Cache = True,
     seed: int = 0,
@@ -62,7 +64,7 @@ def check(
     options = Options(workers=workers, max_pixels=max_pixels, max_skipped=1.0, seed=seed)
     reader = Reader(workers, max_pixels, watcher.bar, watcher.line, max_skipped=1.0)
     splits = reader.read(data, training=False)
-    model = load(arch, weights=weights, engine=engine, precision=precision)
+    model = load(arch, weights=weights, engine=engine, device=device, precision=precision)
     watcher.line(model.engine)
     gathered = _gathered(splits, data)
     watcher.line(told(gathered.dataset))
@@ -78,7 +80,20 @@ def check(
         advance(len(portraits))
     together = _together(gathered.dataset, same)
     judged = looks.judged(replace(gathered.dataset, samples=together), features)
+    if line := _beside_training(same):
+        watcher.line(line)
     return _findings(gathered, portraits, pooled, same, judged)
+
+
+def _beside_training(same: Alike) -> str | None:
+    """Say why training may tell another accuracy: it knows of no copies but by groups."""
+    count = len(np.unique(np.concatenate([same.copies.photos, same.frames.photos])))
+    if not count:
+        return None
+    return (
+        f"this accuracy holds {count} near-copies and frames together in folds; `train` does so "
+        "with groups alone (--write-groups) and may tell a higher one"
+    )
 
 
 @dataclass(frozen=True)

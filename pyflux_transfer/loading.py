@@ -19,6 +19,8 @@ from pyflux_transfer.engines.base import Plan, Precision
 from pyflux_transfer.errors import InputError, WeightsError
 from pyflux_transfer.model import Model, refuse_headless
 from pyflux_transfer.networks.catalog import Architecture, architecture, imagenet_classes
+from pyflux_transfer.networks.outline import outline
+from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
 from pyflux_transfer.networks.tensors import State
 from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.networks.weights.fit import fitted
@@ -37,13 +39,15 @@ def load(
     device: Device,
     precision: Precision,
     seed: int,
+    size: int | None = None,
+    fit: Fit | None = None,
 ) -> Model:
     """Return a network by its architecture's name, or a trained bundle by its path.
 
     As `classifier.load` says.
     """
     if Path(name).suffix == ".safetensors":
-        return _from_bundle(bundles.read(name), engine, device, precision)
+        return _from_bundle(bundles.read(name), engine, device, precision, size, fit)
     row = architecture(str(name))
     if _is_bundle(weights):
         bundle = bundles.read(weights)
@@ -52,10 +56,12 @@ def load(
                 f"'{weights}' is a bundle of {bundle.architecture}, not of {row.name}. "
                 f"Give it as the network itself: load('{weights}')."
             )
-        return _from_bundle(bundle, engine, device, precision)
+        return _from_bundle(bundle, engine, device, precision, size, fit)
+    published = _published(row, weights)
+    preprocessing = published.preprocessing if published else row.preprocessing
+    preprocessing = _sized(preprocessing, row, size, fit)  # before weights are downloaded
     chosen, why = engines.choose(engine)
     plan = Plan(row, None, seed, precision, device)
-    published = _published(row, weights)
     headless = False
     if weights is None or weights == "none":
         network = engines.build(chosen, plan)
@@ -72,7 +78,6 @@ def load(
     elif headless:
         why += "; the weights' own head does not fit and was left out"
     network.cut_at(resolve_cut(network.units, "head"))
-    preprocessing = published.preprocessing if published else row.preprocessing
     info = {"weights": published.tag} if published else {}
     return Model(network, plan, imagenet_classes(), preprocessing, why, info, headless=headless)
 
@@ -124,12 +129,34 @@ def _given(plan: Plan, given: str | Path) -> tuple[State, bool]:
     return fitted(files.read(given), plan.units, plan.seed or 0)
 
 
-def _from_bundle(bundle: Bundle, engine: str, device: Device, precision: Precision) -> Model:
+def _sized(
+    preprocessing: Preprocessing, row: Architecture, size: int | None, fit: Fit | None
+) -> Preprocessing:
+    """Return the preprocessing at the size and fit that are asked for.
+
+    Raises InputError for a size that the network cannot take.
+    """
+    if size is None and fit is None:
+        return preprocessing
+    found = preprocessing.sized(size, fit)
+    outline(row.name, row.units, 0, (1, 3, found.crop, found.crop), 0)
+    return found
+
+
+def _from_bundle(
+    bundle: Bundle,
+    engine: str,
+    device: Device,
+    precision: Precision,
+    size: int | None,
+    fit: Fit | None,
+) -> Model:
+    preprocessing = _sized(bundle.preprocessing, bundle.row, size, fit)
     chosen, why = engines.choose(engine)
     network = predict.restore(bundle, chosen, device, precision)
     plan = Plan(bundle.row, bundle.head, 0, precision, device)
     return Model(
-        network, plan, bundle.classes, bundle.preprocessing, why, dict(bundle.info),
+        network, plan, bundle.classes, preprocessing, why, dict(bundle.info),
         bundle.temperature,
     )  # fmt: skip
 

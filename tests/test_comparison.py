@@ -54,7 +54,7 @@ def test_photos_are_scanned_once_and_pass_each_trunk_once(folder: Path) -> None:
     assert notes.bars == {
         "scanning": [24], "tiny: training features": [24], "tiny=none: training features": [24],
     }  # fmt: skip
-    assert notes.lines[:2] == ["engine: fake (asked for)", "24 images of 3 classes, 2 network(s)"]
+    assert notes.lines[:2] == ["engine: fake (asked for)", "24 images of 3 classes, 2 networks"]
     again = Notes()
     assert [row.estimate for row in compare(folder, "tiny=none", "tiny", watcher=again)] == [
         row.estimate for row in rows
@@ -129,7 +129,7 @@ def test_what_cannot_be_compared_is_refused(folder: Path, tmp_path: Path) -> Non
 def test_photos_that_no_fold_judges_are_told(tmp_path: Path) -> None:
     data, notes = photos.write(tmp_path / "photos", {"blue": 6, "green": 6, "red": 1}), Notes()
     compare(data, "tiny", watcher=notes)
-    assert notes.lines[2].startswith("1 photo(s) are not judged: ")
+    assert notes.lines[2].startswith("1 photo is not judged: ")
 
 
 def test_photos_that_cannot_be_read_any_more_end_the_comparison(folder: Path) -> None:

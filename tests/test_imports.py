@@ -18,7 +18,7 @@ MODULES = sorted(
 
 # A module may import those of earlier layers and of its own.
 LAYERS = (
-    ("errors", "_version", "_hangup"),
+    ("errors", "rules", "_version", "_hangup"),
     ("storage",),
     ("networks.*",),
     ("data.*", "installation.*"),
@@ -37,6 +37,7 @@ LAYERS = (
         "labelling",
         "judgement",
         "reporting",
+        "progress",
     ),
     ("__init__", "__main__", "demo", "cli.*"),
 )
@@ -54,7 +55,7 @@ OWNERS = {
     "httpx": ("serving.*",),
     "pydantic": ("serving.*",),
     "typer": ("cli.*",),
-    "rich": ("insight.tables", "insight.summary", "cli.*"),
+    "rich": ("insight.tables", "insight.summary", "progress", "cli.*"),
     "matplotlib": ("insight.plot",),
     "jinja2": ("insight.page",),
     "threadpoolctl": ("training.rows",),

@@ -9,7 +9,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -28,28 +27,35 @@ from pyflux_transfer.cli import (
     setup,
     train,
 )
+from pyflux_transfer.cli.help import Program
+from pyflux_transfer.cli.usage import told
 from pyflux_transfer.errors import PyFluxTransferError, readable, shortened
 
-app = typer.Typer(
+app = Program(
     name="pyflux-transfer",
     help="Train an image classifier from a folder of labelled photos, use it, serve it.",
-    pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 
 def _version(asked: bool) -> None:
     if asked:
-        for name in ("pyflux-transfer", "torch", "juliacall"):
-            with contextlib.suppress(metadata.PackageNotFoundError):
-                print(name, metadata.version(name))
+        from pyflux_transfer.installation.versions import versions
+
+        for name, version in versions():
+            print(f"{name} {version}" if name == app.info.name else f"{name}: {version}")
         raise typer.Exit
 
 
 @app.callback()
 def program(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the versions of the program and its engines.",
+            callback=_version,
+            is_eager=True,
+        ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback.")] = False,
 ) -> None:
@@ -88,11 +94,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # a name need not be writable in its encoding
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = app([w for w in words if w != "--debug"] or ["--help"], standalone_mode=False)
+        status = app(
+            [w for w in words if w != "--debug"] or ["--help"],
+            prog_name="pyflux-transfer", standalone_mode=False,
+        )  # fmt: skip
     except Exception as error:
         if debug:
             traceback.print_exc()
-        status = _told(error)
+        status = _told(error, words)
     gc.freeze()
     sys.exit(_flushed() or status)
 
@@ -110,16 +119,16 @@ def _flushed() -> int:
     return 0
 
 
-def _told(error: Exception) -> int:
+def _told(error: Exception, words: Sequence[str] = ()) -> int:
     """Print an error's message on stderr and return its exit status."""
-    message, status = _explained(error)
+    message, status = _explained(error, words)
     if message:
         with contextlib.suppress(OSError):
             print("error:", *map(readable, message.splitlines()), file=sys.stderr)
     return status
 
 
-def _explained(error: Exception) -> tuple[str, int]:
+def _explained(error: Exception, words: Sequence[str]) -> tuple[str, int]:
     """Return an error's message and exit status."""
     if isinstance(error, PyFluxTransferError):
         return str(error), error.exit_status
@@ -135,5 +144,5 @@ def _explained(error: Exception) -> tuple[str, int]:
         place = f"'{shortened(error.filename)}': " if error.filename else ""
         return f"The system refuses: {place}{error.strerror or error}.", 1
     if isinstance(error, typer.TyperException):  # wrong usage
-        return f"{error.format_message()} See: pyflux-transfer --help", error.exit_code
+        return told(error, words), error.exit_code
     return f"{type(error).__name__}: {error} (a fault of the program; see --debug)", 1

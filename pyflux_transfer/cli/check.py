@@ -14,10 +14,12 @@ from pyflux_transfer.cli.options import (
     Arch,
     Cache,
     Data,
+    DeviceOption,
     EngineOption,
     MaxPixels,
     PrecisionOption,
     WeightsOption,
+    Workers,
 )
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.insight.tables import console, errors
@@ -53,8 +55,9 @@ def check(
     cache: Cache = True,
     seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
     max_pixels: MaxPixels = MAX_PIXELS,
-    workers: Annotated[int, typer.Option(help="Threads that decode images.")] = 2,
+    workers: Workers = 2,
     engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
     """Find wrong labels, near-copies, series, outliers and bad photos. No photo is changed."""
@@ -74,8 +77,8 @@ def check(
         possible()
     watcher = report.Terminal(errors)  # stdout is for the findings
     found = look(
-        data, arch, weights=weights, engine=engine, precision=precision, cache=cache, seed=seed,
-        workers=workers, max_pixels=max_pixels, watcher=watcher,
+        data, arch, weights=weights, engine=engine, device=device, precision=precision, cache=cache,
+        seed=seed, workers=workers, max_pixels=max_pixels, watcher=watcher,
     )  # fmt: skip
     folder = folder_of(data)
     if csv != NONE:

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pyflux_transfer.cli import completion
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
     MAX_PIXELS,
     MAX_SKIPPED,
     Cache,
     Data,
+    DeviceOption,
     EngineOption,
     FitOption,
     MaxPixels,
     MaxSkipped,
     PrecisionOption,
+    Workers,
     given,
 )
 from pyflux_transfer.errors import InputError
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from pyflux_transfer.comparison import Candidate
     from pyflux_transfer.data.dataset import Splits
     from pyflux_transfer.engines.base import Precision
+    from pyflux_transfer.loading import Device
     from pyflux_transfer.networks.preprocessing import Fit
     from pyflux_transfer.training.callbacks import Watcher
     from pyflux_transfer.training.options import Options
@@ -48,18 +52,24 @@ def register(app: typer.Typer) -> None:
 def compare(
     context: typer.Context,
     data: Data,
-    arch: Annotated[list[str] | None, typer.Option(help=_NAMES)] = None,
-    sizes: Annotated[list[str] | None, typer.Option(help=_SIZES)] = None,
+    arch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAMES", help=_NAMES, autocompletion=completion.networks),
+    ] = None,
+    sizes: Annotated[list[str] | None, typer.Option(metavar="SIZES", help=_SIZES)] = None,
     fit: FitOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
     label_smoothing: Annotated[float, typer.Option(help="Label smoothing (0–1).")] = 0.0,
-    balance: Annotated[bool, typer.Option(help="Weigh classes by inverse frequency.")] = False,
+    balance: Annotated[
+        bool, typer.Option("--balance", help="Weigh classes by inverse frequency.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
     cache: Cache = True,
     max_pixels: MaxPixels = MAX_PIXELS,
     max_skipped: MaxSkipped = MAX_SKIPPED,
-    workers: Annotated[int, typer.Option(help="Threads that decode images.")] = 2,
+    workers: Workers = 2,
     engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
     """Cross-validate networks on your photos, and recommend one.
@@ -73,8 +83,8 @@ def compare(
     if names == []:
         raise InputError("--arch needs names of architectures. See: pyflux-transfer models")
     rows = judge(
-        data, names, sizes=_sizes(sizes or ()), fit=fit, engine=engine, cache=cache,
-        watcher=report.Terminal(errors),
+        data, names, sizes=_sizes(sizes or ()), fit=fit, engine=engine, device=device,
+        cache=cache, watcher=report.Terminal(errors),
         label_smoothing=label_smoothing, class_weights="auto" if balance else None, seed=seed,
         max_pixels=max_pixels, max_skipped=max_skipped, workers=workers, precision=precision,
     )  # fmt: skip
@@ -90,8 +100,8 @@ def compare(
 
 
 def best(
-    data: Path, given: Collection[str], options: Options, engine: str, precision: Precision,
-    cache: bool, watcher: Watcher, size: int | None, fit: Fit | None,
+    data: Path, given: Collection[str], options: Options, engine: str, device: Device,
+    precision: Precision, cache: bool, watcher: Watcher, size: int | None, fit: Fit | None,
 ) -> tuple[Candidate, Splits]:  # fmt: skip
     """Return the network that a comparison recommends, and the photos as they were scanned.
 
@@ -110,7 +120,14 @@ def best(
     heeded["precision"] = precision
     sizes = () if size is None else (size,)
     rows = judge(
-        splits, sizes=sizes, fit=fit, engine=engine, cache=cache, watcher=watcher, **heeded
+        splits,
+        sizes=sizes,
+        fit=fit,
+        engine=engine,
+        device=device,
+        cache=cache,
+        watcher=watcher,
+        **heeded,
     )
     if not isinstance(watcher, Silent):
         report.comparison(rows)

@@ -16,6 +16,7 @@ from pyflux_transfer.cli.options import (
     BatchSize,
     BundleArgument,
     Data,
+    DeviceOption,
     EngineOption,
     MaxPixels,
     MaxSkipped,
@@ -39,6 +40,7 @@ def evaluate(
     max_pixels: MaxPixels = MAX_PIXELS,
     max_skipped: MaxSkipped = MAX_SKIPPED,
     engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
     """Score a bundle on labelled photos."""
@@ -49,7 +51,7 @@ def evaluate(
     if as_json and as_csv:
         raise InputError("Choose one of --json and --csv.")
     chosen = Options(batch_size=batch_size, max_pixels=max_pixels, max_skipped=max_skipped)
-    model = load(options.bundle_path(bundle), engine=engine, precision=precision)
+    model = load(options.bundle_path(bundle), engine=engine, device=device, precision=precision)
     watcher = report.Terminal(errors)  # stdout is for the scores
     judged = judge(model, data, chosen, watcher)
     if judged.flatters(model.info):

@@ -15,6 +15,7 @@ from pyflux_transfer.cli.options import (
     MAX_PIXELS,
     BatchSize,
     BundleArgument,
+    DeviceOption,
     EngineOption,
     MaxPixels,
     PrecisionOption,
@@ -45,6 +46,7 @@ def following(
     batch_size: BatchSize = 16,
     max_pixels: MaxPixels = MAX_PIXELS,
     engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
     """Choose which photos to label next: those that teach the model most.
@@ -58,7 +60,7 @@ def following(
         raise InputError("Choose one of --json and --csv.")
     if copy and not sort:
         raise InputError("--copy belongs to --sort DIR.")
-    model = load(bundle_path(bundle), engine=engine, precision=precision)
+    model = load(bundle_path(bundle), engine=engine, device=device, precision=precision)
     proposal = propose(
         model, unlabelled, count, known=known, batch_size=batch_size, max_pixels=max_pixels,
         watcher=report.Terminal(errors),

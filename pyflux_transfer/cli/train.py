@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pyflux_transfer.cli import compare
+from pyflux_transfer.cli import compare, completion
 from pyflux_transfer.cli import options as cli_options
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
+    INTERRUPTED,
     MAX_PIXELS,
     MAX_SKIPPED,
     ArchOrAuto,
     Cache,
     Data,
+    DeviceOption,
     EngineOption,
     FitOption,
     MaxPixels,
@@ -25,7 +28,9 @@ from pyflux_transfer.cli.options import (
     PrecisionOption,
     Size,
     WeightsOption,
+    Workers,
 )
+from pyflux_transfer.cli.refusals import refuse_effort, refuse_steps
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.storage import check_writable
 
@@ -34,7 +39,10 @@ if TYPE_CHECKING:
     from pyflux_transfer.data.dataset import Splits
 
 Keep = Literal["hidden", "classifier"]
-INTERRUPTED = 130  # what a shell expects after Ctrl-C
+_data = partial(typer.Option, rich_help_panel=cli_options.DATA)
+_model = partial(typer.Option, rich_help_panel=cli_options.MODEL)
+_steps = partial(typer.Option, rich_help_panel="Training by steps")
+_output = partial(typer.Option, rich_help_panel="Output")
 
 
 def register(app: typer.Typer) -> None:
@@ -46,50 +54,85 @@ def train(
     context: typer.Context,
     data: Data,
     arch: ArchOrAuto = "resnet50",
-    quality: Annotated[str, typer.Option(help="head, good or best: how much is tried.")] = "good",
-    minutes: Annotated[float | None, typer.Option(help="Try no more after so many.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Bundle to write; <folder>.safetensors.")] = None,
-    valid: Annotated[str, typer.Option(help="Validation folder, share (0–1), or none.")] = "auto",
-    cut: Annotated[str, typer.Option(help="Train from this stage or unit on.")] = "head",
-    epochs: Annotated[int, typer.Option(help="Epochs (with --fine-tune: after the head's).")] = 5,
-    fine_tune: Annotated[int, typer.Option(help="First the head, then this many last stages.")] = 0,
-    freeze_epochs: Annotated[
-        int | None, typer.Option(help="Epochs of the head alone; by default it is solved.")
+    quality: Annotated[
+        str, typer.Option(metavar="head|good|best", help="How much is tried.")
+    ] = "good",
+    minutes: Annotated[
+        float | None, typer.Option(help="Try no more after so many; 10, for best 60.", min=0)
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; 1e-3 head, 1e-4 deeper.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Bundle to write; the folder's name and .safetensors.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    valid: Annotated[
+        str,
+        _data(metavar="PATH|SHARE", help="Validation photos: a folder, a share (0–1), or none."),
+    ] = "auto",
+    max_pixels: MaxPixels = MAX_PIXELS,
+    max_skipped: MaxSkipped = MAX_SKIPPED,
+    seed: Annotated[int, _data(help="Seed of the split, order, head and dropout.", min=0)] = 0,
     weights: WeightsOption = "imagenet",
     size: Size = None,
     fit: FitOption = None,
-    hidden: Annotated[list[int] | None, typer.Option(help="Hidden width; repeatable.")] = None,
-    dropout: Annotated[float, typer.Option(help="Dropout in the head.")] = 0.0,
-    keep: Annotated[Keep | None, typer.Option(help="What of the old head to keep.")] = None,
-    augment: Annotated[str, typer.Option(help="none, light, strong, or flip,crop,…")] = "none",
-    views: Annotated[int, typer.Option(help="Cache this many augmented views an image.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
-    optimizer: Annotated[str, typer.Option(help="adamw, adam or sgd.")] = "adamw",
-    schedule: Annotated[str, typer.Option(help="cosine, one-cycle, step or constant.")] = "cosine",
-    lr_decay: Annotated[float, typer.Option(help="Rate factor a stage downward.")] = 0.3,
-    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 0.01,
-    momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.9,
-    label_smoothing: Annotated[float, typer.Option(help="Label smoothing (0–1).")] = 0.0,
-    balance: Annotated[bool, typer.Option(help="Weigh classes by inverse frequency.")] = False,
-    solver: Annotated[str, typer.Option(help="steps, or lbfgs for a linear head.")] = "steps",
-    patience: Annotated[int | None, typer.Option(help="Stop after epochs without gain.")] = None,
-    freeze_bn: Annotated[bool, typer.Option(help="Keep BatchNorm's statistics.")] = True,
-    seed: Annotated[int, typer.Option(help="Seed of the split, order, head and dropout.")] = 0,
-    run_dir: Annotated[Path | None, typer.Option(help="Keep each epoch here, to resume.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the run in --run-dir.")] = False,
-    cache: Cache = True,
-    max_pixels: MaxPixels = MAX_PIXELS,
-    max_skipped: MaxSkipped = MAX_SKIPPED,
-    workers: Annotated[int, typer.Option(help="Threads that decode images.")] = 2,
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = "auto",
-    plot: Annotated[Path | None, typer.Option(help="Draw the history into this image.")] = None,
-    page: Annotated[
-        Path | None, typer.Option("--report", help="Write a page about the model here.")
+    hidden: Annotated[list[int] | None, _model(help="Hidden width; repeatable.")] = None,
+    dropout: Annotated[float, _model(help="Dropout in the head.")] = 0.0,
+    keep: Annotated[Keep | None, _model(help="What of the old head to keep.")] = None,
+    cut: Annotated[
+        str,
+        _steps(
+            metavar="STAGE|N",
+            help="Train from this stage or unit on.",
+            autocompletion=completion.cuts,
+        ),
+    ] = "head",
+    epochs: Annotated[int, _steps(help="Epochs (with --fine-tune: after the head's).", min=1)] = 5,
+    lr: Annotated[
+        float | None, _steps(help="Learning rate; 1e-3 for the head, 1e-4 deeper.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    fine_tune: Annotated[
+        int, _steps(help="First the head, then this many last stages.", min=0)
+    ] = 0,
+    freeze_epochs: Annotated[
+        int | None, _steps(help="Epochs of the head alone; by default it is solved.", min=0)
+    ] = None,
+    batch_size: Annotated[int, _steps(help="Images a step.", min=1)] = 32,
+    augment: Annotated[str, _steps(help="none, light, strong, or flip,crop,…")] = "none",
+    views: Annotated[int, _steps(help="Cache this many augmented views an image.", min=0)] = 0,
+    optimizer: Annotated[
+        str,
+        _steps(metavar="NAME", help="adamw, adam or sgd.", autocompletion=completion.optimizers),
+    ] = "adamw",
+    schedule: Annotated[
+        str,
+        _steps(
+            metavar="NAME",
+            help="cosine, one-cycle, step or constant.",
+            autocompletion=completion.schedules,
+        ),
+    ] = "cosine",
+    lr_decay: Annotated[float, _steps(help="Rate factor a stage downward.")] = 0.3,
+    weight_decay: Annotated[float, _steps(help="Weight decay.", min=0)] = 0.01,
+    momentum: Annotated[float, _steps(help="Momentum of sgd.")] = 0.9,
+    label_smoothing: Annotated[float, _steps(help="Label smoothing (0–1).")] = 0.0,
+    balance: Annotated[
+        bool, _steps("--balance", help="Weigh classes by inverse frequency.")
+    ] = False,
+    solver: Annotated[str, _steps(metavar="steps|lbfgs", help="lbfgs: a linear head.")] = "steps",
+    patience: Annotated[int | None, _steps(help="Stop after epochs without gain.", min=1)] = None,
+    freeze_bn: Annotated[
+        bool, _steps(help="Keep BatchNorm's statistics, as is usual.", show_default=False)
+    ] = True,
+    run_dir: Annotated[Path | None, _output(help="Keep each epoch here, to resume.")] = None,
+    resume: Annotated[bool, _output("--resume", help="Go on with the run in --run-dir.")] = False,
+    plot: Annotated[Path | None, _output(help="Draw the history into this image.")] = None,
+    page: Annotated[
+        Path | None, _output("--report", help="Write a page about the model here.")
+    ] = None,
+    engine: EngineOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    workers: Workers = 2,
+    cache: Cache = True,
 ) -> None:
     """Train a classifier on a folder of photos and save it as one file.
 
@@ -102,6 +145,7 @@ def train(
     from pyflux_transfer.data.dataset import class_names
     from pyflux_transfer.insight.plot import drawable
     from pyflux_transfer.insight.plot import history as draw
+    from pyflux_transfer.networks.head import Head
     from pyflux_transfer.training.callbacks import Silent
     from pyflux_transfer.training.options import Options
 
@@ -127,15 +171,21 @@ def train(
     }  # fmt: skip
     share = cli_options.validation(valid)
     given = _given(context)
+    refuse_effort(given, quality, minutes)
     classes = class_names(data)
+    head = Head(len(classes), tuple(hidden or ()), dropout, keep=keep)
+    refuse_steps(arch, head, cut if "cut" in given else None, epochs, lr, fine_tune)
     source: Path | Splits = data
     if arch == "auto":
         watcher = common["watcher"]
         found, source = compare.best(
-            data, given, options, engine, precision, cache, watcher, size, fit
+            data, given, options, engine, device, precision, cache, watcher, size, fit
         )
         arch, weights = found.architecture, found.weights
-    net = load(arch, weights=weights, engine=engine, precision=precision, size=size, fit=fit)
+    net = load(
+        arch, weights=weights, engine=engine, device=device, precision=precision, size=size,
+        fit=fit,
+    )  # fmt: skip
     model = _headed(net, classes, hidden or (), dropout, keep, seed)
     try:
         if fine_tune:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pyflux_transfer.errors import DataError
+from pyflux_transfer.errors import DataError, counted
 
 Bunch = Counter[int]  # images by label
 
@@ -51,7 +51,7 @@ def held_back(bunches: Sequence[Bunch], classes: Sequence[str], share: float) ->
 def _check(name: str, bunches: int, images: int) -> None:
     if bunches > 1:
         return
-    whole = f"all {images} images in one group" if images > 1 else f"{images} image(s)"
+    whole = f"all {images} images in one group" if images > 1 else counted(images, "image")
     raise DataError(
         f"The class '{name}' has {whole}, a split needs two. Add images, "
         "remove the class, or give validation images of your own."

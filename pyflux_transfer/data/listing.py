@@ -16,7 +16,7 @@ from typing import TextIO
 from pyflux_transfer.data.folders import list_folders
 from pyflux_transfer.data.splitnames import SPLITS, TRAIN, split_of
 from pyflux_transfer.data.walk import Skipped, cause, irregular, walk
-from pyflux_transfer.errors import DataError, nearest, shortened, suggest
+from pyflux_transfer.errors import DataError, counted, nearest, shortened, suggest
 
 _COLUMNS = ("path", "label")
 _OPTIONAL = ("split", "group")
@@ -220,7 +220,7 @@ def _check_files(table: Path, paths: Iterable[Path]) -> None:
     if troubles:
         named = ", ".join(f"{shortened(path)} ({trouble})" for path, trouble in troubles[:3])
         raise DataError(
-            f"'{table}' names {len(troubles)} missing file(s): {named}"
+            f"'{table}' names {counted(len(troubles), 'missing file')}: {named}"
             f"{', …' if len(troubles) > 3 else ''}. Paths are relative to the table."
         )
 

@@ -67,9 +67,10 @@ def show_summary(
         number = str(row.index) if LEVELS[row.level] == "unit" else ""
         name = "  " * row.level + row.name
         shown.add_row(number, name, *(cell(row, style) for _, _, cell in chosen))
-    show(shown, out)
-    for line in _totals(whole, cut):
-        out.print(line)
+    with out:  # in a notebook one output
+        show(shown, out)
+        for line in _totals(whole, cut):
+            out.print(line)
 
 
 def _totals(whole: Row, cut: int) -> list[str]:

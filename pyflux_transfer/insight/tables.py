@@ -6,9 +6,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-# Names of files and classes are shown as they are: no markup, no emoji codes.
-console = Console(highlight=False, markup=False, emoji=False)
-errors = Console(highlight=False, markup=False, emoji=False, stderr=True)
+
+def _console(stderr: bool = False) -> Console:
+    """Return a console that shows names of files and classes as they are: no markup, no emoji."""
+    made = Console(highlight=False, markup=False, emoji=False, stderr=stderr)
+    if made.is_jupyter:  # a cell holds a table as HTML and as text, without a terminal's codes
+        made = Console(highlight=False, markup=False, emoji=False, stderr=stderr, color_system=None)
+    return made
+
+
+console, errors = _console(), _console(stderr=True)
 _ASCII = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
 

@@ -65,7 +65,7 @@ class Layers(Mapping[str, NamedLayer]):
         inside = [known for known in self._rows if known.startswith(f"{name}.")]
         if inside and name not in self._rows:
             raise InputError(f"'{name}' is several layers. Name one: {', '.join(inside)}.")
-        return lookup(self._rows, name, "layer", see="print(net) shows all")
+        return lookup(self._rows, name, "layer", see="print(net) shows all.")
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a layer, or the default where there is none of this name."""

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.installation.environment import cores
+from pyflux_transfer.rules import rule
 
 MIB = 1024 * 1024
 BUNDLE_LOADER = "pyflux_transfer.serving.model:open_bundle"
@@ -113,15 +114,15 @@ class Settings(BaseSettings):
     def _agree(self) -> Settings:
         if self.queue < self.max_images:
             raise ValueError(
-                f"queue ({self.queue}) must not be less than max_images ({self.max_images})"
+                f"--queue ({self.queue}) must not be less than --max-images ({self.max_images})"
             )
         if 0 < self.client_images < self.max_images:
             raise ValueError(
-                f"client_images ({self.client_images}) must not be less than max_images "
+                f"--client-images ({self.client_images}) must not be less than --max-images "
                 f"({self.max_images})"
             )
         if self.ssl_keyfile and not self.ssl_certfile:
-            raise ValueError("ssl_keyfile needs ssl_certfile too")
+            raise ValueError("--ssl-keyfile needs --ssl-certfile too")
         return self
 
     def shown(self) -> dict[str, Any]:
@@ -141,10 +142,18 @@ def settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        ]
+        faults = map(_said, error.errors(include_url=False))
         raise InputError(
-            f"Wrong settings: {'; '.join(faults)}. Set them as options or as PYFLUX_<NAME>."
+            f"Wrong settings: {'; '.join(faults)}. Set them as options or as PYFLUX_<NAME>. "
+            "See: pyflux-transfer serve --help"
         ) from None
+
+
+def _said(fault: Any) -> str:
+    """Say what is wrong with a setting, by its option; a secret's value is not shown."""
+    if not fault["loc"]:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    name = str(fault["loc"][0])
+    secret = "Secret" in str(Settings.model_fields[name].annotation)
+    option = "the BUNDLE" if name == "bundle" else f"--{name.replace('_', '-')}"
+    return f"{option} {rule(fault, shown=not secret)}"

@@ -110,4 +110,5 @@ def unjudged(held: Ints) -> str | None:
     count = int((held < 0).sum())
     if not count:
         return None
-    return f"{count} photo(s) are not judged: a class has no other photos, or no other group"
+    are = "photo is" if count == 1 else "photos are"
+    return f"{count} {are} not judged: a class has no other photos, or no other group"

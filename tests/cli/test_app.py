@@ -145,19 +145,20 @@ def test_the_version(run: Run) -> None:
     ("words", "says"),
     [
         (["trian"], "No such command 'trian'. Did you mean 'train'?"),
-        (["train"], "Missing argument 'data'"),
-        (["train", "x", "--epoch", "3"], "No such option: --epoch"),
-        (["train", "x", "--epochs", "three"], "Invalid value for '--epochs'"),
-        (["train", "x", "--keep", "all"], "Invalid value for '--keep'"),
-        (["predict"], "Missing argument"),
-        (["cache", "--size"], "No such option: --size"),
-        (["serve", "--colour"], "No such option: --colour"),
+        (["train"], "Missing argument 'DATA'"),
+        (["train", "x", "--epoch", "3"], "There is no option --epoch. Did you mean '--epochs'?"),
+        (["train", "x", "--epochs", "three"], "--epochs must be a whole number, got 'three'"),
+        (["train", "x", "--keep", "all"], "--keep must be one of hidden, classifier, got 'all'"),
+        (["predict"], "Missing argument 'BUNDLE PHOTOS'"),
+        (["cache", "--size"], "There is no option --size."),
+        (["serve", "--colour"], "There is no option --colour."),
     ],
 )
 def test_wrong_usage_is_one_line(words: list[str], says: str, run: Run) -> None:
     line = run(*words).refused()
     assert says in line
-    assert line.endswith("See: pyflux-transfer --help")
+    command = "" if words == ["trian"] else f"{words[0]} "
+    assert line.endswith(f" See: pyflux-transfer {command}--help")
 
 
 # --- train ----------------------------------------------------------------------------------------
@@ -314,7 +315,7 @@ def test_a_run_is_kept_and_resumed(run: Run, folder: Path) -> None:
     assert again.status == 0
     assert "holds a run" not in again.err
     assert not any(line.startswith("epoch") for line in again.lines)
-    assert "made with phases 1 epochs=3, now it is 4" in (
+    assert "made with phases 1 --epochs 3, now it is 4" in (
         run(*words[:-3], 4, "--run-dir", "run", "--resume").refused()
     )
 
@@ -344,14 +345,20 @@ def test_skipped_images_are_named(run: Run, place: Path) -> None:
         (["--schedule", "onecycle"], "Did you mean 'one-cycle'"),
         (["--solver", "lbgfs"], "Did you mean 'lbfgs'"),
         (["--augment", "flop"], "Unknown augmentation 'flop'. Did you mean 'flip'"),
-        (["--epochs", "0"], "epochs must be a whole number of at least 1, got 0"),
+        (["--epochs", "0"], "--epochs must be at least 1, got '0'"),
         (["--lr", "0"], "The learning rate must be positive, got 0"),
         (["--lr", "nan"], "The learning rate must be positive, got nan"),
-        (["--batch-size", "0"], "batch_size must be a whole number of at least 1"),
-        (["--patience", "2", "--valid", "none"], "patience=2 needs validation images"),
-        (["--views", "3"], "views=3 needs an augmentation"),
-        (["--solver", "lbfgs", "--cut", "stage1"], "solver='lbfgs' trains one Dense layer"),
-        (["--fine-tune", "9"], "depth must be from 1 to 3, got 9"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, got '0'"),
+        (
+            ["--patience", "2", "--valid", "none"],
+            "--patience 2 needs validation images, there are none. Give some with --valid,",
+        ),
+        (
+            ["--views", "3"],
+            "--views 3 needs an augmentation, got --augment none. Use --augment light",
+        ),
+        (["--solver", "lbfgs", "--cut", "stage1"], "--solver lbfgs trains one Dense layer"),
+        (["--fine-tune", "9"], "--fine-tune must be from 1 to 3, got 9"),
         (["--fine-tune", "1", "--cut", "stage1"], "--fine-tune chooses the cuts itself"),
         (["--valid", "nowhere"], "'nowhere' does not exist. --valid takes"),
         (["--valid", "1.5"], "validation share must be between 0 and 1, got 1.5"),
@@ -359,9 +366,9 @@ def test_skipped_images_are_named(run: Run, place: Path) -> None:
         (["--out", "."], "--out must name a .safetensors file"),
         (["--plot", "history.doc"], "A plot's name must end in"),
         (["--weights", "nowhere.pth"], "No such file: nowhere.pth"),
-        (["--resume"], "resume=True needs run_dir="),
-        (["--dropout", "1"], "dropout must be in [0, 1)"),
-        (["--keep", "hidden"], "keep='hidden' needs a classifier with hidden Dense layers"),
+        (["--resume"], "--resume needs --run-dir, the folder"),
+        (["--dropout", "1"], "--dropout must be in [0, 1)"),
+        (["--keep", "hidden"], "--keep hidden needs a classifier with hidden Dense layers"),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(
@@ -499,7 +506,7 @@ def test_a_size_or_fit_that_cannot_be_is_refused_before_the_photos_are_read(
     run: Run, folder: Path
 ) -> None:
     found = run("train", folder, *TINY, "--size", 0)
-    assert "size must be a whole number from 1 to" in found.refused()
+    assert "--size must be at least 1, got '0'" in found.refused()
     assert "scanning" not in found.out
     assert run("train", folder, *TINY, "--fit", "padd").status == 2
 
@@ -515,7 +522,7 @@ def test_networks_are_compared_and_the_line_that_trains_the_best_is_told(
 ) -> None:
     found = run("compare", folder, *COMPARE, "tiny,tiny=none", "--seed", 2, "--balance")
     assert found.status == 0, found.err
-    assert "24 images of 3 classes, 2 network(s)" in found.err.splitlines()
+    assert "24 images of 3 classes, 2 networks" in found.err.splitlines()
     assert {line.split()[0] for line in found.lines[:1]} == {"network"}
     assert re.search(r"\btiny\W+\d+\.\d ± \d+\.\d %", found.out)
     (command,) = (line.strip() for line in found.lines if "pyflux-transfer train" in line)
@@ -676,8 +683,8 @@ def test_unreadable_images_are_named_and_the_rest_is_answered(answer: Run, folde
         ([], "Give photos or folders to label after the bundle"),
         (["nowhere.jpg"], "No such file: 'nowhere.jpg'"),
         (["empty"], "The folder 'empty' holds no file"),
-        (["my.photos", "--top", "0"], "top must be at least 1, got 0"),
-        (["my.photos", "--batch-size", "0"], "batch_size must be at least 1, got 0"),
+        (["my.photos", "--top", "0"], "--top must be at least 1, got '0'"),
+        (["my.photos", "--batch-size", "0"], "--batch-size must be at least 1, got '0'"),
         (["my.photos", "--json", "--csv"], "Choose one of --json and --csv"),
     ],
 )
@@ -758,7 +765,7 @@ def test_a_summary_with_its_options(run: Run) -> None:
     answer = json.loads(found.out)
     assert [row["name"] for row in answer["rows"]] == ["tiny", "stem", "stage1", "stage2", "head"]
     assert answer["rows"][0]["trainable"] == "Partial"
-    assert "depth must be from 0 to 3" in run(*summary, "--depth", 4).refused()
+    assert "--depth must be at most 3, got '4'" in run(*summary, "--depth", 4).refused()
     assert "Unknown column 'outptu'" in run(*summary, "--columns", "outptu").refused()
 
 
@@ -816,7 +823,7 @@ def test_what_the_system_refuses_is_no_fault_of_the_program(
     def fails() -> None:
         raise error
 
-    monkeypatch.setattr("pyflux_transfer.cli.terminal.models", fails)
+    monkeypatch.setattr("pyflux_transfer.cli.catalog.models", fails)
     found = run("models")
     assert found.status == status
     assert says in found.err
@@ -841,11 +848,28 @@ def test_features_that_cannot_be_written_are_told(run: Run, folder: Path) -> Non
     assert not found.out  # before anything takes time
 
 
-def test_models_are_listed_whole(run: Run) -> None:
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_models_fit_the_terminal(width: int, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    *rows, last = run("models").lines
+    assert max(map(len, rows)) <= width
+    assert "…" not in re.sub(r"\d…\d", "", "".join(rows))
+    assert last.startswith("No room here for: ")
+
+
+def test_models_as_json_hold_all(run: Run) -> None:
+    rows = {row["name"]: row for row in json.loads(run("models", "--json").out)}
+    assert rows["resnet50"]["parameters"] == 25_557_032
+    assert rows["resnet50"]["stages"][-1] == "head"
+    assert rows["resnet50"]["weights"][0]["licence"] == "BSD-3-Clause"
+
+
+def test_models_are_listed_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     found = run("models")
     for name in ("resnet50", "wide_resnet101_2", "efficientnet_lite0"):
         assert any(line.startswith(name + " ") for line in found.lines)
-    assert "25,557,032" in found.out
+    assert "25.6 M" in found.out
     assert "…" not in re.sub(r"\d…\d", "", found.out)
     for stages in ("stem, block1…8, head", "stem, inception3…5, head", "block1…4, head"):
         assert stages in found.out
@@ -904,7 +928,7 @@ def test_a_fault_of_the_program_is_one_line_too(run: Run, monkeypatch: pytest.Mo
     def fault(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("first\nsecond")
 
-    monkeypatch.setattr("pyflux_transfer.cli.terminal.models", fault)
+    monkeypatch.setattr("pyflux_transfer.cli.catalog.models", fault)
     line = run("models").refused(status=1)
     assert line == "error: ZeroDivisionError: first second (a fault of the program; see --debug)"
 
@@ -1046,3 +1070,98 @@ def test_train_reports_on_what_it_has_learnt(run: Run, folder: Path, place: Path
     text = (place / "own.html").read_text("utf-8")
     assert "flatter" in text
     assert "cross-validated accuracy" in text
+
+
+# --- what training refuses before it downloads anything -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--size", "9999"], "--size must be a whole number from 1 to"),
+        (["--quality", "bset"], "Unknown quality 'bset'. Did you mean 'best'?"),
+        (["--quality", "best", "--epochs", "3"], "Leave them out, or --epochs."),
+        (["--lr", "0"], "The learning rate must be positive"),
+        (["--cut", "haed"], "Unknown stage 'haed'. Did you mean 'head'?"),
+        (["--keep", "hidden"], "this network has none. Use --hidden 256"),
+        (["--fine-tune", "9"], "--fine-tune must be from 1 to 5, got 9"),
+        (["--device", "tpu"], "--device must be one of auto, cpu, cuda, got 'tpu'."),
+    ],
+)
+def test_a_wrong_option_is_refused_before_weights_are_had(
+    words: list[str], says: str, run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("weights were asked for")
+
+    monkeypatch.setattr("pyflux_transfer.loading.engines.pretrained", asked)
+    line = run("train", folder, "--arch", "resnet18", "--engine", "torch", *words).refused()
+    assert says in line
+
+
+def test_a_device_that_is_not_there_is_told_with_what_to_do(run: Run, folder: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    words = ("--arch", "resnet18", "--engine", "torch", "--device", "cuda")
+    line = run("train", folder, *words).refused(status=1)
+    assert "--device cuda needs an NVIDIA GPU and a CUDA build of PyTorch" in line
+
+
+@pytest.mark.parametrize("name", ["answers.csv", "answers.jsonl"])
+def test_predictions_are_kept_and_gone_on_with(
+    name: str, run: Run, folder: Path, bundle: Path, place: Path
+) -> None:
+    (folder / "red" / "notes.jpg").write_text("no image")
+    words = ("predict", bundle, folder, "--engine", "fake", "--out", name)
+    first = run(*words)
+    assert first.status == 2
+    assert first.out == ""
+    assert first.err.splitlines()[-1] == f"written {name}: 24 answers"
+    assert (place / name).read_text().count(".png") == 24
+    again = run(*words)
+    assert "24 photos answered before in" in again.err
+    assert "predicting: 1 image in" in again.err
+    (folder / "red" / "notes.jpg").unlink()
+    last = run(*words)
+    assert (last.status, last.err) == (0, f"24 photos answered before in {name}\n")
+
+
+def test_an_interrupted_prediction_keeps_what_is_there(
+    run: Run, folder: Path, bundle: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = predict.predict
+
+    def interrupted(*args: Any, **options: Any) -> Iterator[Any]:
+        for number, answer in enumerate(whole(*args, **options)):
+            if number == 5:
+                raise KeyboardInterrupt
+            yield answer
+
+    monkeypatch.setattr(predict, "predict", interrupted)
+    words = ("predict", bundle, folder, "--engine", "fake", "--out", "a.csv")
+    found = run(*words)
+    assert found.status == 130
+    assert found.err == "interrupted: a.csv has 5 answers. The same command goes on.\n"
+    monkeypatch.setattr(predict, "predict", whole)
+    assert run(*words).err.splitlines()[-1] == "written a.csv: 24 answers"
+    names = [row["name"] for row in csv.DictReader((place / "a.csv").open(newline=""))]
+    assert len(names) == len(set(names)) == 24
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--out", "a.txt"], "--out must end in .csv or .jsonl, got 'a.txt'."),
+        (["--out", "a.csv", "--json"], "Leave --json and --csv out."),
+        (["--out", "a.csv", "--url", "http://127.0.0.1:9"], "--out knows answers by their bundle"),
+        (["--out", "model.safetensors/a.csv"], "Cannot write model.safetensors/a.csv"),
+    ],
+)
+def test_answers_that_cannot_be_kept_are_refused(
+    words: list[str], says: str, run: Run, bundle: Path, folder: Path
+) -> None:
+    found = run("predict", bundle, folder, "--engine", "fake", *words)
+    assert says in found.refused(status=found.status)
+    assert found.status in (1, 2)

@@ -37,6 +37,8 @@ REACH = {
     "cli/options.py": ("train",),
     "cli/networks.py": ("features",),
     "cli/following.py": ("next",),
+    "cli/streaming.py": ("predict",),
+    "cli/refusals.py": TRAINS,
     "cli/*": ("{stem}",),
 }
 FOREIGN = {"--force-reinstall", "--startup-file", "--version", "--help", "--threads", "--debug"}

@@ -51,8 +51,11 @@ def test_the_environment_alone_is_enough() -> None:
     ("arguments", "said"),
     [
         (["missing.safetensors"], "error: No such file: missing.safetensors."),
-        ([], "error: Wrong settings: bundle: Field required."),
-        (["a", "--port", "many"], "error: Wrong settings: port: Input should be a valid integer"),
+        ([], "error: Wrong settings: the BUNDLE is missing."),
+        (
+            ["a", "--port", "many"],
+            "error: Wrong settings: --port must be a whole number, got 'many'.",
+        ),
         (["a", "--api-key-file", "/missing", "--loader", "x:y"], "error: Cannot read the API keys"),
         (["a", "--ssl-certfile", "/missing", "--loader", "x:y"], "error: The TLS files cannot be"),
     ],

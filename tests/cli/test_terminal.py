@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from pyflux_transfer.cli import terminal as report
+from pyflux_transfer.cli.catalog import models
 from pyflux_transfer.cli.terminal import Terminal
 from pyflux_transfer.comparison import Candidate
 from pyflux_transfer.data.dataset import Skipped
@@ -134,7 +135,7 @@ def test_predictions_are_rows_whole_whatever_their_length() -> None:
 
 def test_tables_fit_a_terminal() -> None:
     out = console(terminal=True)
-    report.models(out)
+    models(out)
     report.cache([Entry("0123456789abcdef" * 2, (512, 7, 7), 1000, 2**20, 0.0)], "/cache", out)
     plain = re.sub(r"\x1b\[[^m]*m", "", text(out))
     assert max(len(line) for line in plain.splitlines()) <= 100
