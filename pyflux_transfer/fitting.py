@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pyflux_transfer.data.dataset import Dataset, Splits
+from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.data.source import told
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.model import Model, compute_in, refuse_imagenet
@@ -35,8 +36,8 @@ class Fitting:
     """What `fit` and `fine_tune` are given; the model is altered in place."""
 
     model: Model
-    data: str | Path | Splits
-    valid: str | Path | float | None
+    data: Labelled | Splits
+    valid: Labelled | float | None
     options: Options
     run_dir: str | Path | None
     resume: bool

@@ -59,6 +59,8 @@ OWNERS = {
     "jinja2": ("insight.page",),
     "threadpoolctl": ("training.rows",),
     "sklearn": ("demo",),
+    "pyarrow": ("data.tabular.frames",),
+    "datasets": ("data.tabular.huggingface",),
     "filelock": ("training.*",),
 }
 

@@ -11,7 +11,7 @@ from pyflux_transfer.engines.base import Precision
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.preprocessing import Fit
 
-Data = Annotated[Path, typer.Argument(help="Folder with one folder a class, or a CSV.")]
+Data = Annotated[Path, typer.Argument(help="Folder with one folder a class, CSV or Parquet.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A saved bundle (.safetensors).")]
 Arch = Annotated[str, typer.Option(help="Architecture (see `models`), or a bundle to go on with.")]
 ArchOrAuto = Annotated[
