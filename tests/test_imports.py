@@ -37,6 +37,7 @@ LAYERS = (
         "labelling",
         "judgement",
         "reporting",
+        "sklearn",
     ),
     ("__init__", "__main__", "demo", "cli.*"),
 )
@@ -58,7 +59,7 @@ OWNERS = {
     "matplotlib": ("insight.plot",),
     "jinja2": ("insight.page",),
     "threadpoolctl": ("training.rows",),
-    "sklearn": ("demo",),
+    "sklearn": ("demo", "sklearn"),
     "pyarrow": ("data.tabular.frames",),
     "datasets": ("data.tabular.huggingface",),
     "filelock": ("training.*",),

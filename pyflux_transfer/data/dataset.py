@@ -116,22 +116,13 @@ def scan(
     labels = {_form(name): label for label, name in enumerate(names)}
     entries = [entry for part in listing.parts.values() for entry in part]
 
-    def examine(entry: Entry) -> Sample | Skipped:
-        mended = False
-        try:
-            data = _read(entry, max_pixels)
-            digest = hashlib.sha256(data).hexdigest()
-            if digest not in known_good:
-                # An eighth of the size shows damage as well as the whole does.
-                mended = decode_picture(data, max_pixels=max_pixels, shorter_side=1).mended
-        except ImageError as error:
-            return Skipped(entry.path, _reason(error))
-        return Sample(entry.path, labels[entry.name], digest, entry.group, mended, entry.content)
+    def one(entry: Entry) -> Sample | Skipped:
+        return examine(entry, labels[entry.name], max_pixels, known_good)
 
     workers = workers or cores()
     examined = []
     with bar("scanning", len(entries)) if bar else nullcontext(lambda _: None) as advance:
-        for result in map_ahead(examine, entries, workers=workers, ahead=4 * workers):
+        for result in map_ahead(one, entries, workers=workers, ahead=4 * workers):
             examined.append(result)
             advance(1)
         unlisted = [item for items in listing.skipped.values() for item in items]
@@ -149,6 +140,22 @@ def scan(
     if unread := [name for name, count in parts[TRAIN].counts.items() if not count and training]:
         raise DataError(f"No image of the class '{unread[0]}' in {name} can be read.")
     return Splits(**parts, notes=(*listing.notes, *_notes(parts)))
+
+
+def examine(
+    entry: Entry, label: int, max_pixels: int, known_good: Container[str] = ()
+) -> Sample | Skipped:
+    """Read an image and prove it is one; a digest that is `known_good` is not decoded."""
+    mended = False
+    try:
+        data = _read(entry, max_pixels)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in known_good:
+            # An eighth of the size shows damage as well as the whole does.
+            mended = decode_picture(data, max_pixels=max_pixels, shorter_side=1).mended
+    except ImageError as error:
+        return Skipped(entry.path, _reason(error))
+    return Sample(entry.path, label, digest, entry.group, mended, entry.content)
 
 
 def class_names(source: Labelled) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pyflux_transfer.data.tabular.rows import Rows, Table, Tabular
 from pyflux_transfer.data.walk import cause, walk
 from pyflux_transfer.errors import DataError, InputError, shortened
 
-Labelled = str | Path | Table | Tabular
+Labelled = str | Path | Table | Tabular | Listing
 Read = Callable[[Any, Table], Rows]
 
 # Readers of tables: by the ending of a file, and by the library that an object is of. Places other
@@ -46,6 +46,8 @@ def list_source(source: Labelled) -> Listing:
     to the file, else to the current folder. In place of paths, objects and Parquet files may hold
     images. Raises DataError when nothing is there or the layout is another.
     """
+    if isinstance(source, Listing):
+        return source
     table = as_table(source)
     if found := _reader(table.data):
         return listing(found(_given(table.data), table), table)

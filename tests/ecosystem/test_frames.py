@@ -79,9 +79,8 @@ def test_splits_groups_and_labels_of_other_types(frame: pd.DataFrame) -> None:
     assert pft.scan(frame.assign(label=frame["label"] == "red")).train.classes == ("False", "True")
     order = pd.CategoricalDtype(["red", "none", "green", "blue"])
     assert pft.scan(frame.astype({"label": order})).train.classes == ("red", "green", "blue")
-    enum = pl.from_pandas(frame).with_columns(
-        pl.col("label").cast(pl.Enum(["red", "green", "blue"]))
-    )
+    kind = pl.Enum(["red", "green", "blue"])
+    enum = pl.from_pandas(frame).with_columns(pl.col("label").cast(kind))
     assert pft.scan(enum).train.classes == ("red", "green", "blue")
     split = frame.assign(split=["train", None, "test"] * 6, group=list(range(9)) * 2)
     parts = pft.scan(split)
