@@ -39,6 +39,7 @@ from pyflux_transfer.networks.start import start
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import Unit, resolve_cut
 from pyflux_transfer.predict import Photos, Prediction
+from pyflux_transfer.tracking.tracker import Log
 from pyflux_transfer.training import recipe
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.features import Cache, Item, extract
@@ -150,6 +151,7 @@ class Classifier(Model):
         resume: bool = False,
         cache: bool | Cache = True,
         watcher: Watcher | None = None,
+        log: Log = None,
         **options: Unpack[OptionFields],
     ) -> Run:
         """Train on a folder with one folder a class, a table of photos, or `Splits`.
@@ -173,7 +175,9 @@ class Classifier(Model):
 
         `valid` is a source as `data` is, a share (0–1) taken from the training images, which steps
         need, or None; "auto" is 0.2 for steps, nothing for the recipe. A source that brings its own
-        validation images uses them. Other options are the fields of `Options`.
+        validation images uses them. `log` names trackers that are told of the run:
+        "tensorboard:DIR", "mlflow[:URI]", "wandb[:PROJECT]", a `Tracker`, or several. Other options
+        are the fields of `Options`.
         """
         chosen = Options.of(options, beside=Classifier.fit.__kwdefaults__)
         valid = number(valid)
@@ -188,7 +192,7 @@ class Classifier(Model):
                 "them out, or the options of steps."
             )
         fitting = Fitting(
-            self, data, valid, chosen, run_dir, resume, Cache.of(cache), watcher or Silent()
+            self, data, valid, chosen, run_dir, resume, Cache.of(cache), watcher or Silent(), log
         )
         if not steps:
             if linear(self.network):
@@ -214,6 +218,7 @@ class Classifier(Model):
         resume: bool = False,
         cache: bool | Cache = True,
         watcher: Watcher | None = None,
+        log: Log = None,
         **options: Unpack[OptionFields],
     ) -> Run:
         """Train the head first, then gradually deeper: the last stage, … the last `depth` stages.
@@ -227,7 +232,7 @@ class Classifier(Model):
         phases = gradual(self.units, freeze_epochs, epochs, lr, fine_lr, depth)
         chosen = Options.of(options, beside=Classifier.fine_tune.__kwdefaults__)
         return Fitting(
-            self, data, valid, chosen, run_dir, resume, Cache.of(cache), watcher or Silent()
+            self, data, valid, chosen, run_dir, resume, Cache.of(cache), watcher or Silent(), log
         ).by_steps(phases)
 
     def predict(

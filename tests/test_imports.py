@@ -25,7 +25,7 @@ LAYERS = (
     ("engines.*",),
     ("bundle", "insight.*"),
     ("predict", "explain"),
-    ("training.*",),
+    ("training.*", "tracking.*"),
     (
         "model",
         "loading",
@@ -57,6 +57,9 @@ OWNERS = {
     "typer": ("cli.*",),
     "rich": ("insight.tables", "insight.summary", "cli.*"),
     "matplotlib": ("insight.plot",),
+    "tensorboard": ("tracking.tensorboard",),
+    "mlflow": ("tracking.mlflow",),
+    "wandb": ("tracking.wandb",),
     "jinja2": ("insight.page",),
     "threadpoolctl": ("training.rows",),
     "sklearn": ("demo", "sklearn"),

@@ -79,6 +79,10 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the split, order, head and dropout.")] = 0,
     run_dir: Annotated[Path | None, typer.Option(help="Keep each epoch here, to resume.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --run-dir.")] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="tensorboard:DIR, mlflow[:URI] or wandb[:PROJECT]; repeatable."),
+    ] = None,
     cache: Cache = True,
     max_pixels: MaxPixels = MAX_PIXELS,
     max_skipped: MaxSkipped = MAX_SKIPPED,
@@ -102,6 +106,7 @@ def train(
     from pyflux_transfer.data.dataset import class_names
     from pyflux_transfer.insight.plot import drawable
     from pyflux_transfer.insight.plot import history as draw
+    from pyflux_transfer.tracking.tracker import trackers
     from pyflux_transfer.training.callbacks import Silent
     from pyflux_transfer.training.options import Options
 
@@ -122,7 +127,7 @@ def train(
     if page:
         reporting.prepared(page)
     common: dict[str, Any] = {
-        "run_dir": run_dir, "resume": resume, "cache": cache,
+        "run_dir": run_dir, "resume": resume, "cache": cache, "log": trackers(log),
         "watcher": Silent() if quiet else report.Terminal(),
     }  # fmt: skip
     share = cli_options.validation(valid)

@@ -23,7 +23,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return not all(_there(name) for name in needs) or None
 
 
-NEEDS = {"frames": ("pandas", "polars", "pyarrow"), "pages": ("pandas", "datasets", "mlflow")}
+NEEDS = {"frames": ("pandas", "polars", "pyarrow")}
 
 
 def _there(name: str) -> bool:
