@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-portable test-flux test-browser test-package test-peers lint format bench docs clean
+.PHONY: demo test test-portable test-flux test-browser test-package test-peers test-ecosystem lint format bench docs clean
 
 demo: $(READY)
 	$(BIN)/pyflux-transfer demo
@@ -40,6 +40,13 @@ PEERS ?= .venv-peers
 test-peers: $(READY) $(if $(filter .venv-peers,$(PEERS)),.venv-peers/.ready)
 	PYFLUX_PEERS=$(PEERS)/bin/python $(BIN)/python -m pytest -m peers tests/peers
 
+# Frames, datasets and trackers: large libraries, in an environment of their own or in ECOSYSTEM.
+ECOSYSTEM ?= .venv-ecosystem
+
+test-ecosystem: $(if $(filter .venv-ecosystem,$(ECOSYSTEM)),.venv-ecosystem/.ready)
+	PYFLUX_REQUIRE_ECOSYSTEM=1 OMP_NUM_THREADS=1 $(ECOSYSTEM)/bin/python -m pytest -W default \
+		-m ecosystem tests/ecosystem tests/test_readme.py
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,6 +76,12 @@ $(READY): pyproject.toml constraints.txt
 		'torch>=2.14,<2.15' 'torchvision>=0.29,<0.30' 'timm>=1.0,<1.1'
 	touch $@
 
+.venv-ecosystem/.ready: pyproject.toml constraints.txt
+	test -x .venv-ecosystem/bin/python || $(PYTHON) -m venv .venv-ecosystem
+	.venv-ecosystem/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e '.[dev,ecosystem]'
+	touch $@
+
 $(VENV)/.bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $@
@@ -78,4 +91,4 @@ $(VENV)/.docs: $(READY)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-peers dist build site demo-output
+	rm -rf $(VENV) .venv-peers .venv-ecosystem dist build site demo-output

@@ -8,6 +8,7 @@ from pyflux_transfer._version import __version__
 from pyflux_transfer.classifier import Classifier, load
 from pyflux_transfer.comparison import Candidate, compare
 from pyflux_transfer.data.dataset import Splits, scan
+from pyflux_transfer.data.tabular.rows import Table
 from pyflux_transfer.errors import InputError, PyFluxTransferError
 from pyflux_transfer.explain import Explanation
 from pyflux_transfer.insight.findings import Finding, Findings
@@ -38,6 +39,7 @@ __all__ = [
     "PyFluxTransferError",
     "Run",
     "Splits",
+    "Table",
     "__version__",
     "check",
     "compare",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
@@ -18,7 +18,8 @@ from pyflux_transfer.data.dataset import (
     Splits,
     read_sample,
 )
-from pyflux_transfer.data.decode import MAX_PIXELS, Source
+from pyflux_transfer.data.decode import MAX_PIXELS
+from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.data.preprocess import load as load_image
 from pyflux_transfer.engines.base import Precision
 from pyflux_transfer.errors import ImageError, InputError
@@ -30,14 +31,15 @@ from pyflux_transfer.model import Model, refuse_headless
 from pyflux_transfer.networks.head import Head, class_names
 from pyflux_transfer.networks.layers import Layers
 from pyflux_transfer.networks.listing import listing
-from pyflux_transfer.networks.numbers import plain
+from pyflux_transfer.networks.numbers import number, plain
 from pyflux_transfer.networks.outline import Row, outline
 from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
 from pyflux_transfer.networks.slicing import Slice, chain_slice, run
 from pyflux_transfer.networks.start import start
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import Unit, resolve_cut
-from pyflux_transfer.predict import Prediction
+from pyflux_transfer.predict import Photos, Prediction
+from pyflux_transfer.tracking.tracker import Log
 from pyflux_transfer.training import recipe
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.features import Cache, Item, extract
@@ -137,9 +139,9 @@ class Classifier(Model):
 
     def fit(
         self,
-        data: str | Path | Splits,
+        data: Labelled | Splits,
         *,
-        valid: str | Path | float | None = "auto",
+        valid: Labelled | float | None = "auto",
         cut: int | str | None = None,
         epochs: int | None = None,
         lr: float | None = None,
@@ -149,9 +151,14 @@ class Classifier(Model):
         resume: bool = False,
         cache: bool | Cache = True,
         watcher: Watcher | None = None,
+        log: Log = None,
         **options: Unpack[OptionFields],
     ) -> Run:
-        """Train on a folder with one folder a class, a CSV (`path,label[,split]`), or `Splits`.
+        """Train on a folder with one folder a class, a table of photos, or `Splits`.
+
+        A table is a CSV or Parquet file (`path,label[,split][,group]`), a frame of pandas or
+        polars, or a dataset of Hugging Face; `Table` names its columns where they are called
+        otherwise.
 
         Without options the recipe is followed: the head is solved to its optimum on all photos,
         then stages before it train where photos held out say that it pays; cross-validation makes
@@ -166,13 +173,16 @@ class Classifier(Model):
         `run_dir` each epoch is kept there, and `resume` goes on with it. A head with hidden layers
         or dropout is trained by steps too.
 
-        `valid` is a folder, a share (0–1) taken from the training images, which steps need, or
-        None; "auto" is 0.2 for steps, nothing for the recipe. A source that brings its own
-        validation images uses them. Other options are the fields of `Options`.
+        `valid` is a source as `data` is, a share (0–1) taken from the training images, which steps
+        need, or None; "auto" is 0.2 for steps, nothing for the recipe. A source that brings its own
+        validation images uses them. `log` names trackers that are told of the run:
+        "tensorboard:DIR", "mlflow[:URI]", "wandb[:PROJECT]", a `Tracker`, or several. Other options
+        are the fields of `Options`.
         """
         chosen = Options.of(options, beside=Classifier.fit.__kwdefaults__)
-        valid = plain(valid)
+        valid = number(valid)
         share = isinstance(valid, (int, float)) and bool(valid)
+        auto = isinstance(valid, str) and valid == "auto"
         named = share or any(x is not None for x in (cut, epochs, lr))
         steps = named or bool(set(options) - recipe.HEEDED)
         effort = recipe.Effort.of(quality or recipe.QUALITY, minutes)
@@ -182,32 +192,33 @@ class Classifier(Model):
                 "them out, or the options of steps."
             )
         fitting = Fitting(
-            self, data, valid, chosen, run_dir, resume, Cache.of(cache), watcher or Silent()
+            self, data, valid, chosen, run_dir, resume, Cache.of(cache), watcher or Silent(), log
         )
         if not steps:
             if linear(self.network):
-                return replace(fitting, valid=None if valid == "auto" else valid).by_recipe(effort)
+                return replace(fitting, valid=None if auto else valid).by_recipe(effort)
             fitting.watcher.line("the head is more than one Dense layer, so it is trained by steps")
         index = resolve_cut(self.units, "head" if cut is None else cut)
         usual = HEAD_RATE if self.units[index].stage == "head" else DEEPER_RATE
         length = EPOCHS if epochs is None else epochs
         phases = (Phase(index, length, usual if lr is None else lr),)
-        return replace(fitting, valid=SHARE if valid == "auto" else valid).by_steps(phases)
+        return replace(fitting, valid=SHARE if auto else valid).by_steps(phases)
 
     def fine_tune(
         self,
-        data: str | Path | Splits,
+        data: Labelled | Splits,
         *,
         freeze_epochs: int | None = None,
         epochs: int = 5,
         depth: int = 1,
         lr: float = HEAD_RATE,
         fine_lr: float = DEEPER_RATE,
-        valid: str | Path | float | None = 0.2,
+        valid: Labelled | float | None = 0.2,
         run_dir: str | Path | None = None,
         resume: bool = False,
         cache: bool | Cache = True,
         watcher: Watcher | None = None,
+        log: Log = None,
         **options: Unpack[OptionFields],
     ) -> Run:
         """Train the head first, then gradually deeper: the last stage, … the last `depth` stages.
@@ -221,12 +232,12 @@ class Classifier(Model):
         phases = gradual(self.units, freeze_epochs, epochs, lr, fine_lr, depth)
         chosen = Options.of(options, beside=Classifier.fine_tune.__kwdefaults__)
         return Fitting(
-            self, data, valid, chosen, run_dir, resume, Cache.of(cache), watcher or Silent()
+            self, data, valid, chosen, run_dir, resume, Cache.of(cache), watcher or Silent(), log
         ).by_steps(phases)
 
     def predict(
         self,
-        images: Source | Iterable[Source],
+        images: Photos,
         *,
         top: int = 3,
         batch_size: int = 16,
@@ -235,8 +246,9 @@ class Classifier(Model):
         """Return the label and the `top` probabilities of each image.
 
         `images` is a path, a folder, a pattern (`photos/*.jpg`), bytes, an open file, a PIL image,
-        an array (H,W,3) or (N,H,W,3) uint8, an iterable of these, or preprocessed (N,3,H,W)
-        float32. Raises ImageError for an unreadable one; `predict.predict` goes on instead.
+        an array (H,W,3) or (N,H,W,3) uint8, an iterable of these, a table as in `fit`, of which
+        labels are not needed, or preprocessed (N,3,H,W) float32. Raises ImageError for an
+        unreadable one; `predict.predict` goes on instead.
         """
         refuse_headless(self)
         answers = []
@@ -251,7 +263,7 @@ class Classifier(Model):
 
     def explain(
         self,
-        images: Source | Iterable[Source],
+        images: Photos,
         *,
         label: str | None = None,
         top: int = 3,
@@ -278,7 +290,7 @@ class Classifier(Model):
 
     def evaluate(
         self,
-        data: str | Path | Splits,
+        data: Labelled | Splits,
         *,
         batch_size: int = 16,
         max_pixels: int = MAX_PIXELS,
@@ -296,7 +308,7 @@ class Classifier(Model):
 
     def report(
         self,
-        data: str | Path | Splits,
+        data: Labelled | Splits,
         out: str | Path = "report.html",
         *,
         batch_size: int = 16,
@@ -316,7 +328,7 @@ class Classifier(Model):
 
     def features(
         self,
-        data: str | Path | Splits,
+        data: Labelled | Splits,
         *,
         cut: int | str = "head",
         cache: bool | Cache = True,

@@ -18,6 +18,7 @@ from pyflux_transfer import engines
 from pyflux_transfer.classifier import Classifier, load
 from pyflux_transfer.data.dataset import Splits
 from pyflux_transfer.data.folds import folds
+from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.errors import (
     DataError,
     ImageError,
@@ -88,7 +89,7 @@ class Candidate:
 
 
 def compare(
-    data: str | Path | Splits,
+    data: Labelled | Splits,
     names: Sequence[str] | None = None,
     *,
     sizes: Sequence[int] = (),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from pyflux_transfer.errors import ImageError, InputError
 from pyflux_transfer.insight.heatmap import heat_maps, last_map, method, scaled
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
-from pyflux_transfer.predict import Prediction, rank, softmax, sources
+from pyflux_transfer.predict import Photos, Prediction, rank, softmax, sources
 from pyflux_transfer.storage import replacing
 
 
@@ -98,7 +98,7 @@ def explain(
     network: Network,
     classes: Sequence[str],
     preprocessing: Preprocessing,
-    given: Source | Iterable[Source],
+    given: Photos,
     *,
     label: str | None = None,
     top: int = 3,

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import tempfile
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pyflux_transfer.data.dataset import Dataset, Splits
+from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.data.source import told
-from pyflux_transfer.errors import InputError
+from pyflux_transfer.errors import InputError, PyFluxTransferError
+from pyflux_transfer.judgement import judge
+from pyflux_transfer.loading import save
 from pyflux_transfer.model import Model, compute_in, refuse_imagenet
 from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.storage import check_writable
-from pyflux_transfer.training import recipe
-from pyflux_transfer.training.callbacks import Timer, Watcher
+from pyflux_transfer.tracking.telling import Telling, telling
+from pyflux_transfer.tracking.tracker import Log
+from pyflux_transfer.training import recipe, results
+from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.examples import Maker
 from pyflux_transfer.training.features import Cache
 from pyflux_transfer.training.head import linear, solve_head
@@ -35,19 +41,30 @@ class Fitting:
     """What `fit` and `fine_tune` are given; the model is altered in place."""
 
     model: Model
-    data: str | Path | Splits
-    valid: str | Path | float | None
+    data: Labelled | Splits
+    valid: Labelled | float | None
     options: Options
     run_dir: str | Path | None
     resume: bool
     cache: Cache
     watcher: Watcher
+    log: Log = None
 
     def by_recipe(self, effort: recipe.Effort) -> Run:
         """Follow the recipe."""
+        with telling(self.log, self.watcher, self.model.plan.architecture.name) as told:
+            return replace(self, watcher=told)._by_recipe(effort, told)
+
+    def by_steps(self, phases: tuple[Phase, ...]) -> Run:
+        """Train by steps, phase after phase."""
+        with telling(self.log, self.watcher, self.model.plan.architecture.name) as told:
+            return replace(self, watcher=told)._by_steps(phases, told)
+
+    def _by_recipe(self, effort: recipe.Effort, told: Telling) -> Run:
         model, watcher = self.model, self.watcher
         trials = Trials.of(self._folder(f"{TRIALS}/one"), self.resume)
         training, validation = self._begin()
+        self._tell_setup(told, training, validation, {"minutes": effort.minutes})
         head = resolve_cut(model.network.units, "head")
         if "training" in model.info and model.network.cut < head:
             watcher.line("the trunk was trained before: were it on these photos, they flatter it")
@@ -58,13 +75,13 @@ class Fitting:
         model.temperature = run.temperature
         estimate = run.estimate and run.estimate.to_json()
         how = {"estimate": estimate, "temperature": run.temperature}
-        return self._remember(run, training, recipe=how)
+        return self._remember(run, told, training, validation, recipe=how)
 
-    def by_steps(self, phases: tuple[Phase, ...]) -> Run:
-        """Train by steps, phase after phase."""
+    def _by_steps(self, phases: tuple[Phase, ...], told: Telling) -> Run:
         model, watcher = self.model, self.watcher
         folder = self._folder(RUN_FILE)
         training, validation = self._begin()
+        self._tell_setup(told, training, validation, _told_phases(phases))
         head = resolve_cut(model.network.units, "head")
         if phases[0].cut < head and starts_unsolved(model):
             watcher.line("deeper steps start from a solved head")
@@ -79,10 +96,13 @@ class Fitting:
         )  # fmt: skip
         model.temperature = 1.0
         run = train(job, watcher)
-        return self._remember(run, training, phases=[asdict(phase) for phase in phases])
+        steps = [asdict(phase) for phase in phases]
+        return self._remember(run, told, training, validation, phases=steps)
 
-    def _remember(self, run: Run, training: Dataset, **how: Any) -> Run:
-        """Keep what the bundle tells of its training, and return the run."""
+    def _remember(
+        self, run: Run, told: Telling, training: Dataset, validation: Dataset | None, **how: Any
+    ) -> Run:
+        """Keep what the bundle and the run's folder tell of the training, and return the run."""
         self.model.info["training"] = {
             "images": len(training.samples),
             "options": self.options.to_json(),
@@ -91,7 +111,47 @@ class Fitting:
             "seconds": run.seconds,
             "history": run.history,
         }
+        if self.run_dir is not None:
+            results.write(Path(self.run_dir), run.records)
+        if told.wanted:
+            self._tell(run, told, validation)
         return run
+
+    def _tell_setup(
+        self, told: Telling, training: Dataset, validation: Dataset | None, how: dict[str, Any]
+    ) -> None:
+        """Tell trackers what the run is made from."""
+        model = self.model
+        told.parameters({
+            "architecture": model.plan.architecture.name,
+            "weights": model.info.get("weights"),
+            "engine": model.network.engine,
+            "computed_in": model.network.precision,
+            "classes": len(model.classes),
+            "images": len(training.samples),
+            "validation_images": len(validation.samples) if validation else 0,
+            "image_size": model.preprocessing.crop,
+            "fit": model.preprocessing.fit,
+            "way": "steps" if "phases" in how else "recipe",
+            **how,
+            **self.options.to_json(),
+        })  # fmt: skip
+
+    def _tell(self, run: Run, told: Telling, validation: Dataset | None) -> None:
+        """Tell trackers what came out, and give them the bundle."""
+        try:
+            scores = run.evaluation
+            if not scores and validation:
+                photos = Splits(Dataset((), validation.classes), valid=validation)
+                scores = judge(self.model, photos, self.options, Silent()).evaluation()
+            told.outcome(run, scores)
+            with tempfile.TemporaryDirectory() as folder:
+                told.file(save(self.model, Path(folder) / "model.safetensors"))
+            told.end("interrupted" if run.stopped == "interrupted" else "finished")
+        except (PyFluxTransferError, OSError, KeyboardInterrupt) as error:
+            # The model is there: whatever happens here must not lose it.
+            told.line(f"trackers are not told the rest: {error or 'interrupted'}")
+            told.end("interrupted")
 
     def _begin(self) -> tuple[Dataset, Dataset | None]:
         """Return training and validation images, and say what a run begins with."""
@@ -118,3 +178,12 @@ class Fitting:
             return None
         check_writable(Path(self.run_dir) / file)
         return Path(self.run_dir)
+
+
+def _told_phases(phases: tuple[Phase, ...]) -> dict[str, Any]:
+    """Return what steps are taken, for trackers."""
+    last = phases[-1]
+    return {
+        "phases": len(phases), "cut": min(phase.cut for phase in phases),
+        "epochs": sum(phase.epochs for phase in phases), "lr": last.lr,
+    }  # fmt: skip

@@ -14,6 +14,7 @@ from pyflux_transfer.classifier import Classifier, load
 from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.dataset import CHECKED, Dataset, Sample, Splits, read_sample
 from pyflux_transfer.data.decode import MAX_PIXELS, decode_picture
+from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.data.portrait import Portrait, portray
 from pyflux_transfer.data.preprocess import prepared
 from pyflux_transfer.data.source import Reader, told
@@ -41,7 +42,7 @@ BLOCK = 4096  # rows of features that are pooled at once
 
 
 def check(
-    data: str | Path | Splits,
+    data: Labelled | Splits,
     arch: str | Path = "resnet50",
     *,
     weights: str | Path | None = "imagenet",
@@ -106,7 +107,7 @@ class _Gathered:
     notes: tuple[str, ...]
 
 
-def _gathered(splits: Splits, data: str | Path | Splits) -> _Gathered:
+def _gathered(splits: Splits, data: Labelled | Splits) -> _Gathered:
     parts = [
         (name, part)
         for name, part in zip(SPLITS, (splits.train, splits.valid, splits.test), strict=True)
@@ -116,13 +117,15 @@ def _gathered(splits: Splits, data: str | Path | Splits) -> _Gathered:
     samples = tuple(sample for _, part in parts for sample in part.samples)
     if not samples:
         raise InputError("There is no photo to check.")
-    root = None if isinstance(data, Splits) else folder_of(data)
+    root = folder_of(data) if isinstance(data, (str, Path)) else None
 
-    def path(place: Path) -> str:
-        return place.as_posix() if root is None else relative(place, root)
+    def path(place: Path, held: bool = False) -> str:
+        return place.as_posix() if root is None or held else relative(place, root)
 
     photos = tuple(
-        Photo(path(sample.path), name, classes[sample.label], group=sample.group)
+        Photo(
+            path(sample.path, bool(sample.content)), name, classes[sample.label], group=sample.group
+        )
         for name, part in parts
         for sample in part.samples
     )

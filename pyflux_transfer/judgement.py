@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -24,6 +23,7 @@ from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import DIGITS, softmax
 
 if TYPE_CHECKING:
+    from pyflux_transfer.data.listing import Labelled
     from pyflux_transfer.engines.base import Labels
     from pyflux_transfer.training.callbacks import Watcher
     from pyflux_transfer.training.options import Options
@@ -87,7 +87,7 @@ def write_rows(judged: Judgement, file: TextIO) -> None:
     writer.writerows(judged.rows())
 
 
-def judge(model: Model, data: str | Path | Splits, options: Options, watcher: Watcher) -> Judgement:
+def judge(model: Model, data: Labelled | Splits, options: Options, watcher: Watcher) -> Judgement:
     """Ask a model about labelled photos; `data`, and which split is taken, as in `evaluate`."""
     refuse_imagenet(model)
     splits = options.reader(watcher).read(data, model.classes, training=False)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from glob import glob
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.data.decode import MAX_PIXELS, Source
-from pyflux_transfer.data.listing import files
+from pyflux_transfer.data.listing import Labelled, files, is_table, list_photos
 from pyflux_transfer.data.preprocess import load_picture, prepared
+from pyflux_transfer.data.tabular.contents import content
+from pyflux_transfer.data.tabular.rows import Table, Tabular
 from pyflux_transfer.data.walk import cause
 from pyflux_transfer.engines.base import Network, Plan, Precision
 from pyflux_transfer.errors import EngineError, ImageError, InputError, readable, shortened
@@ -27,6 +29,7 @@ from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import resolve_cut
 
+Photos = Source | Table | Tabular | Iterable[Source]
 DIGITS = 6  # of a probability; what is beyond may differ between machines
 
 
@@ -113,13 +116,15 @@ def rank(
     return rows
 
 
-def sources(given: Source | Iterable[Source]) -> list[tuple[str, Source]]:
+def sources(given: Photos) -> list[tuple[str, Source]]:
     """Name what was given, image by image.
 
     That is a path, a folder's files, a pattern such as `photos/*.jpg`, bytes, an open binary file,
-    a Pillow image, an array, or an iterable of these; an array (H, W, 3) is one image, (N, H, W, 3)
-    are N. Raises InputError for a path where nothing is.
+    a Pillow image, an array, an iterable of these, or a table (see `data.listing.list_source`); an
+    array (H, W, 3) is one image, (N, H, W, 3) are N. Raises InputError for a path where nothing is.
     """
+    if is_table(given):
+        return [(readable(name), photo) for name, photo in list_photos(cast(Labelled, given))]
     if isinstance(given, (str, Path)):
         return [(readable(path), path) for path in _paths(given)]
     if hasattr(given, "__array__") and not isinstance(given, np.ndarray) and not _is_one(given):
@@ -128,6 +133,8 @@ def sources(given: Source | Iterable[Source]) -> list[tuple[str, Source]]:
         given = given.ravel().tolist()
     if isinstance(given, np.ndarray) and given.ndim == 4:
         return [(f"image {i}", image) for i, image in enumerate(given)]
+    if isinstance(given, Mapping):  # as Hugging Face keeps an image
+        given = content(given)
     if _is_one(given) or not isinstance(given, Iterable):
         return [("image", given)]  # type: ignore[list-item]
     named = [pair for item in given for pair in sources(item)]  # type: ignore[arg-type]
@@ -165,7 +172,7 @@ def predict(
     network: Network,
     classes: Sequence[str],
     preprocessing: Preprocessing,
-    given: Source | Iterable[Source],
+    given: Photos,
     *,
     top: int = 3,
     batch_size: int = 16,

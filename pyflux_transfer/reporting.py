@@ -13,6 +13,7 @@ import numpy as np
 from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.dataset import CHECKED, Splits, read_sample
 from pyflux_transfer.data.decode import MAX_PIXELS, Pixels
+from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.data.overlay import data_uri, small_jpeg
 from pyflux_transfer.data.preprocess import load_pixels
 from pyflux_transfer.errors import InputError, PyFluxTransferError, readable
@@ -38,7 +39,7 @@ BATCH = 16
 
 def report(
     model: Model,
-    data: str | Path | Splits,
+    data: Labelled | Splits,
     out: str | Path,
     *,
     batch_size: int = 16,
@@ -57,7 +58,7 @@ def report(
     options = Options(batch_size=batch_size, max_pixels=max_pixels, max_skipped=max_skipped)
     watcher = watcher or Silent()
     judged = judge(model, data, options, watcher)
-    name = "photos" if isinstance(data, Splits) else readable(data)
+    name = readable(data) if isinstance(data, (str, Path)) else "photos"
     with watcher.bar("pictures", len(judged.samples)) as advance:
         text = page(model, judged, name, seen=seen and judged.split in ("", "training"))
         advance(len(judged.samples))

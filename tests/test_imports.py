@@ -25,7 +25,7 @@ LAYERS = (
     ("engines.*",),
     ("bundle", "insight.*"),
     ("predict", "explain"),
-    ("training.*",),
+    ("training.*", "tracking.*"),
     (
         "model",
         "loading",
@@ -38,6 +38,7 @@ LAYERS = (
         "judgement",
         "reporting",
         "progress",
+        "sklearn",
     ),
     ("__init__", "__main__", "demo", "cli.*"),
 )
@@ -57,9 +58,14 @@ OWNERS = {
     "typer": ("cli.*",),
     "rich": ("insight.tables", "insight.summary", "progress", "cli.*"),
     "matplotlib": ("insight.plot",),
+    "tensorboard": ("tracking.tensorboard",),
+    "mlflow": ("tracking.mlflow",),
+    "wandb": ("tracking.wandb",),
     "jinja2": ("insight.page",),
     "threadpoolctl": ("training.rows",),
-    "sklearn": ("demo",),
+    "sklearn": ("demo", "sklearn"),
+    "pyarrow": ("data.tabular.frames",),
+    "datasets": ("data.tabular.huggingface",),
     "filelock": ("training.*",),
 }
 

@@ -6,6 +6,7 @@ docker, setup …) are not run; what they name (targets, extras, commands, optio
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -17,6 +18,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,10 @@ from pyflux_transfer.networks.tensors import State
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^(?: *<!-- needs ([\w, ]+) -->\n\n?)?( *)```(\w+)\n(.*?)^\2```$", re.MULTILINE | re.DOTALL
+)
+REQUIRED = os.environ.get("PYFLUX_REQUIRE_ECOSYSTEM") == "1"
 ADDRESS = "http://127.0.0.1:8000"
 PHOTO_IN_NODE = """\
 import { readFileSync } from "node:fs";
@@ -56,13 +61,24 @@ RUN_HERE = {
 }
 
 
+def marked(page: Path) -> Any:
+    """Mark a page of which a block needs libraries that `make test-ecosystem` has."""
+    needs = "<!-- needs " in page.read_text("utf-8")
+    marks = [pytest.mark.ecosystem] if needs else []
+    return pytest.param(page, id=str(page.relative_to(ROOT)), marks=marks)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [marked(page) for page in PAGES])
 def test_the_code_of_a_page_runs(page: Path, place: Place) -> None:
     text = page.read_text("utf-8")
     for block in BLOCK.finditer(text):
-        line = text.count("\n", 0, block.start()) + 2
-        place.run(block[2], textwrap.dedent(block[3]), f"{page.relative_to(ROOT)}:{line}")
+        line = text.count("\n", 0, block.start(2)) + 2
+        code, where = textwrap.dedent(block[4]), f"{page.relative_to(ROOT)}:{line}"
+        if REQUIRED or all(map(find_spec, (block[1] or "").replace(",", " ").split())):
+            place.run(block[3], code, where)
+        elif block[3] == "python":
+            compile(code, where, "exec")
 
 
 class Place:

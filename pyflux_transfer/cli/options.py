@@ -18,7 +18,7 @@ INTERRUPTED = 130  # what a shell expects after Ctrl-C
 DATA, MODEL, COMPUTING = "Data", "Model", "Computing"
 
 Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Folder with one folder a class, or a CSV.")
+    Path, typer.Argument(metavar="DATA", help="Folder with one folder a class, CSV or Parquet.")
 ]
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A saved bundle (.safetensors).")

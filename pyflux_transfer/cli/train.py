@@ -124,6 +124,10 @@ def train(
     ] = True,
     run_dir: Annotated[Path | None, _output(help="Keep each epoch here, to resume.")] = None,
     resume: Annotated[bool, _output("--resume", help="Go on with the run in --run-dir.")] = False,
+    log: Annotated[
+        list[str] | None,
+        _output(help="tensorboard:DIR, mlflow[:URI] or wandb[:PROJECT]; repeatable."),
+    ] = None,
     plot: Annotated[Path | None, _output(help="Draw the history into this image.")] = None,
     page: Annotated[
         Path | None, _output("--report", help="Write a page about the model here.")
@@ -146,6 +150,7 @@ def train(
     from pyflux_transfer.insight.plot import drawable
     from pyflux_transfer.insight.plot import history as draw
     from pyflux_transfer.networks.head import Head
+    from pyflux_transfer.tracking.tracker import trackers
     from pyflux_transfer.training.callbacks import Silent
     from pyflux_transfer.training.options import Options
 
@@ -166,7 +171,7 @@ def train(
     if page:
         reporting.prepared(page)
     common: dict[str, Any] = {
-        "run_dir": run_dir, "resume": resume, "cache": cache,
+        "run_dir": run_dir, "resume": resume, "cache": cache, "log": trackers(log),
         "watcher": Silent() if quiet else report.Terminal(),
     }  # fmt: skip
     share = cli_options.validation(valid)

@@ -7,15 +7,16 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.decode import MAX_PIXELS, decode_picture
 from pyflux_transfer.data.division import held_back
-from pyflux_transfer.data.listing import Entry, list_source
-from pyflux_transfer.data.reading import read_file
+from pyflux_transfer.data.entries import Content, Listing
+from pyflux_transfer.data.listing import Entry, Labelled, list_source
+from pyflux_transfer.data.reading import read_content, read_file
 from pyflux_transfer.data.splitnames import TEST, TRAIN
 from pyflux_transfer.data.walk import Skipped as Skipped
 from pyflux_transfer.errors import DataError, ImageError, InputError
@@ -35,7 +36,7 @@ class Sample:
 
     Images of one `group` (a patient, a video, an animal) resemble each other more than their class
     does; None is an image by itself. `mended` says that it lacks its last bytes, but none of its
-    pixels.
+    pixels. An image with `content` is no file of its own, and its path is but a name.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Sample:
     digest: str
     group: str | None = None
     mended: bool = False
+    content: Content | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Splits:
 
 
 def scan(
-    source: str | Path,
+    source: Labelled,
     *,
     classes: Sequence[str] | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -99,35 +101,28 @@ def scan(
     bar: Bar | None = None,
     training: bool = True,
 ) -> Splits:
-    """Read every file of a folder or a CSV (see `list_source`) once and prove it is an image.
+    """Read every image of a folder or a table (see `list_source`) once and prove it is one.
 
-    Classes are the sorted names found, or exactly `classes` in that order. A file whose sha256 is
+    Classes are the names found, sorted or as the source orders them (categories, numbers), or
+    exactly `classes` in that order. A file whose sha256 is
     in `known_good` is not decoded again. `bar` shows progress. Where it is not for `training` there
     need be no training images, nor images of every class. Raises DataError: nothing found, one
     class only, other classes than asked for, or a larger share than `max_skipped` of files that
     cannot be read.
     """
     listing = list_source(source)
-    names = _classes(source, listing.parts, classes, training)
+    name = called(source)
+    names = _classes(source, listing, classes, training)
     labels = {_form(name): label for label, name in enumerate(names)}
     entries = [entry for part in listing.parts.values() for entry in part]
 
-    def examine(entry: Entry) -> Sample | Skipped:
-        mended = False
-        try:
-            data = read_file(entry.path, max_pixels)
-            digest = hashlib.sha256(data).hexdigest()
-            if digest not in known_good:
-                # An eighth of the size shows damage as well as the whole does.
-                mended = decode_picture(data, max_pixels=max_pixels, shorter_side=1).mended
-        except ImageError as error:
-            return Skipped(entry.path, _reason(error))
-        return Sample(entry.path, labels[entry.name], digest, entry.group, mended)
+    def one(entry: Entry) -> Sample | Skipped:
+        return examine(entry, labels[entry.name], max_pixels, known_good)
 
     workers = workers or cores()
     examined = []
     with bar("scanning", len(entries)) if bar else nullcontext(lambda _: None) as advance:
-        for result in map_ahead(examine, entries, workers=workers, ahead=4 * workers):
+        for result in map_ahead(one, entries, workers=workers, ahead=4 * workers):
             examined.append(result)
             advance(1)
         unlisted = [item for items in listing.skipped.values() for item in items]
@@ -139,17 +134,38 @@ def scan(
         for split, part in listing.parts.items()
     }
     if empty := [split for split, part in parts.items() if not part.samples]:
-        raise DataError(f"No {empty[0]} image of '{source}' can be read.")
+        raise DataError(f"No {empty[0]} image of {name} can be read.")
     if TRAIN not in parts:
         return Splits(Dataset((), names), **parts, notes=(*listing.notes, *_notes(parts)))
     if unread := [name for name, count in parts[TRAIN].counts.items() if not count and training]:
-        raise DataError(f"No image of the class '{unread[0]}' in '{source}' can be read.")
+        raise DataError(f"No image of the class '{unread[0]}' in {name} can be read.")
     return Splits(**parts, notes=(*listing.notes, *_notes(parts)))
 
 
-def class_names(source: str | Path) -> tuple[str, ...]:
-    """Return the sorted classes of a folder or a CSV; no image is opened. Raises as `scan` does."""
-    return _classes(source, list_source(source).parts, None, training=True)
+def examine(
+    entry: Entry, label: int, max_pixels: int, known_good: Container[str] = ()
+) -> Sample | Skipped:
+    """Read an image and prove it is one; a digest that is `known_good` is not decoded."""
+    mended = False
+    try:
+        data = _read(entry, max_pixels)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in known_good:
+            # An eighth of the size shows damage as well as the whole does.
+            mended = decode_picture(data, max_pixels=max_pixels, shorter_side=1).mended
+    except ImageError as error:
+        return Skipped(entry.path, _reason(error))
+    return Sample(entry.path, label, digest, entry.group, mended, entry.content)
+
+
+def class_names(source: Labelled) -> tuple[str, ...]:
+    """Return the classes of a folder or a table; no image is opened. Raises as `scan` does."""
+    return _classes(source, list_source(source), None, training=True)
+
+
+def called(source: object) -> str:
+    """Return how messages call a source: by its path, or as what it is."""
+    return f"'{source}'" if isinstance(source, (str, Path)) else "the table"
 
 
 def split(dataset: Dataset, valid: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
@@ -182,7 +198,7 @@ def read_sample(sample: Sample, read: Callable[[bytes], Read]) -> Read:
     digest of something else. Raises DataError where the content is no longer the scanned one.
     """
     try:
-        data = read_file(sample.path, None)
+        data = _read(sample, None)
     except ImageError as error:
         raise DataError(
             f"'{sample.path}' could be read when it was scanned, and cannot now: {_reason(error)} "
@@ -198,6 +214,12 @@ def read_sample(sample: Sample, read: Callable[[bytes], Read]) -> Read:
     except ImageError as error:
         reason = str(error).removeprefix("The image")
         raise ImageError(f"'{sample.path}'{reason}") from error
+
+
+def _read(item: Entry | Sample, max_pixels: int | None) -> bytes:
+    if item.content is None:
+        return read_file(item.path, max_pixels)
+    return read_content(item.path, item.content, max_pixels)
 
 
 def _reason(error: ImageError) -> str:
@@ -265,35 +287,39 @@ def _digest(name: str) -> bytes:
 
 
 def _classes(
-    source: str | Path,
-    listed: dict[str, list[Entry]],
+    source: Labelled,
+    listing: Listing,
     wanted: Sequence[str] | None,
     training: bool,
 ) -> tuple[str, ...]:
+    name, listed = called(source), listing.parts
+    order = {known: i for i, known in enumerate(listing.order)}
     if training and TRAIN not in listed:
         raise DataError(
-            f"'{source}' has {' and '.join(listed)} images only, none to train on. Put those into "
+            f"{name} has {' and '.join(listed)} images only, none to train on. Put those into "
             "a folder train beside them, or give the folder of one split by itself."
         )
     first = TRAIN if TRAIN in listed else next(iter(listed))
-    found = sorted({entry.name for entry in listed[first]})
+    found = sorted(
+        {entry.name for entry in listed[first]}, key=lambda name: (order.get(name, 0), name)
+    )
     known = found if wanted is None else [_form(name) for name in wanted]
     # A split to judge by need not hold every class.
     strict = TRAIN in listed
     if wanted is not None and (set(found) != set(known) if strict else set(found) - set(known)):
         raise DataError(
-            f"The classes of '{source}' ({', '.join(found)}) are not those asked for "
+            f"The classes of {name} ({', '.join(found)}) are not those asked for "
             f"({', '.join(wanted)}). Rename, add or remove class folders."
         )
     if len(found) < 2 and wanted is None:
         raise DataError(
-            f"'{source}' has one class only ('{found[0]}'), at least two are needed. Put the "
-            f"images of each class into a folder of its own.{_deeper(Path(source) / found[0])}"
+            f"{name} has one class only ('{found[0]}'), at least two are needed. Put the "
+            f"images of each class into a folder of its own.{_deeper(source, found[0])}"
         )
     for split_name, part in listed.items():
         if extra := sorted({entry.name for entry in part} - set(known)):
             raise DataError(
-                f"The {split_name} images of '{source}' have classes ({', '.join(extra)}) that "
+                f"The {split_name} images of {name} have classes ({', '.join(extra)}) that "
                 f"the training images ({', '.join(known)}) lack. Rename, add or remove them."
             )
     return tuple(found if wanted is None else wanted)
@@ -304,8 +330,11 @@ def _form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _deeper(folder: Path) -> str:
+def _deeper(source: object, name: str) -> str:
     """Suggest a folder whose folders may be the classes, as archives often unpack to."""
+    if not isinstance(source, (str, Path)):
+        return ""
+    folder = Path(source) / name
     holds = folder.is_dir() and any(place.is_dir() for place in folder.iterdir())
     return f" Or did you mean '{folder}'?" if holds else ""
 

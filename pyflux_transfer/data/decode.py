@@ -16,6 +16,7 @@ from PIL import Image
 
 from pyflux_transfer.data import apart, guard, tiff
 from pyflux_transfer.data.color import to_srgb
+from pyflux_transfer.data.entries import Content
 from pyflux_transfer.data.formats import FORMATS, HEADER_BYTES, Jpeg, kind_of, open_image
 from pyflux_transfer.data.levels import Pixels as Pixels
 from pyflux_transfer.data.levels import is_wide, scaled, to_8_bits
@@ -25,7 +26,7 @@ from pyflux_transfer.data.reading import MAX_PIXELS as MAX_PIXELS
 from pyflux_transfer.data.reading import read_file, read_stream
 from pyflux_transfer.errors import ImageError, shortened
 
-Source = str | Path | bytes | IO[bytes] | Image.Image | NDArray[Any]
+Source = str | Path | bytes | IO[bytes] | Content | Image.Image | NDArray[Any]
 Color = tuple[int, int, int]
 Box = tuple[float, float, float, float]
 
@@ -162,7 +163,7 @@ def _subject(source: object) -> str:
 # --- opening -------------------------------------------------------------------------------------
 
 
-def _bytes(source: str | Path | bytes | IO[bytes], max_pixels: int) -> bytes:
+def _bytes(source: str | Path | bytes | IO[bytes] | Content, max_pixels: int) -> bytes:
     if isinstance(source, (str, Path)):
         return read_file(source, max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)):

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import IO
 
+from pyflux_transfer.data.entries import Content
 from pyflux_transfer.data.formats import HEADER_BYTES, kind_of
 from pyflux_transfer.data.walk import cause, irregular
 from pyflux_transfer.errors import ImageError, shortened
@@ -38,13 +39,27 @@ def read_file(path: str | Path, max_pixels: int | None = MAX_PIXELS) -> bytes:
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-def read_stream(stream: IO[bytes], max_pixels: int) -> bytes:
+def read_stream(stream: IO[bytes] | Content, max_pixels: int) -> bytes:
     """Return what is left in an open binary file, within the limit. Raises ImageError."""
     limit = byte_limit(max_pixels)
     data = stream.read(limit + 1)
     if not isinstance(data, bytes):
         raise ImageError(f"it gives {type(data).__name__}, not bytes. Open it in binary mode.")
     _check_size(len(data), limit)
+    return data
+
+
+def read_content(name: str | Path, content: Content, max_pixels: int | None) -> bytes:
+    """Return the bytes of an image that is no file, as `read_file` does; `name` is for messages."""
+    try:
+        size = -1 if max_pixels is None else byte_limit(max_pixels) + 1
+        data = content.read(size)
+        kind_of(data[:HEADER_BYTES])
+        if max_pixels is not None:
+            _check_size(len(data), byte_limit(max_pixels))
+    except ImageError as error:
+        reason = str(error).split(" cannot be read: ", 1)[-1]
+        raise ImageError(f"'{shortened(name)}' cannot be read: {reason}") from error
     return data
 
 

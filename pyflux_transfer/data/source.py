@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pyflux_transfer.data import readable
 from pyflux_transfer.data.dataset import MAX_SKIPPED, Bar, Dataset, Splits, scan, split
 from pyflux_transfer.data.decode import MAX_PIXELS
+from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.storage import features_folder
 
@@ -30,7 +30,7 @@ class Reader:
 
     def read(
         self,
-        source: str | Path | Splits,
+        source: Labelled | Splits,
         classes: Sequence[str] | None = None,
         *,
         training: bool = True,
@@ -62,19 +62,19 @@ class Reader:
 
     def divided(
         self,
-        data: str | Path | Splits,
-        valid: str | Path | float | None,
+        data: Labelled | Splits,
+        valid: Labelled | float | None,
         classes: Sequence[str],
         seed: int,
     ) -> tuple[Dataset, Dataset | None]:
         """Return training and validation images of the given classes.
 
-        `valid` is a folder or a table, a share (0–1) taken from the training images, or None; a
+        `valid` is a source of its own, a share (0–1) taken from the training images, or None; a
         source that brings its own validation images uses them rather than a share.
         """
         splits = self.read(data, classes)
         training, validation = splits.train, splits.valid
-        if isinstance(valid, (str, Path)):
+        if valid is not None and not isinstance(valid, (int, float)):
             validation = _judging(self.read(valid, classes, training=False))
         elif validation is None and valid:
             training, validation = split(training, valid, seed)

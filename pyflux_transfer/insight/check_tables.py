@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from pyflux_transfer.data.table import Row, write_table
-from pyflux_transfer.errors import readable
+from pyflux_transfer.errors import InputError, readable
 from pyflux_transfer.insight.findings import Findings
 from pyflux_transfer.storage import replacing
 
@@ -34,13 +34,19 @@ def write_findings(target: str | Path, findings: Findings) -> Path:
 
 
 def write_groups(target: str | Path, findings: Findings, folder: Path) -> Path:
-    """Write a table of the readable photos with the group that each should stay in."""
+    """Write a table of the readable photos with the group that each should stay in.
+
+    Raises InputError for photos that are no files of their own.
+    """
     unread = {finding.photo for finding in findings.of("unreadable")}
-    return write_table(
-        target,
-        [
-            Row(folder / photo.path, photo.label, photo.split, group)
-            for i, (photo, group) in enumerate(zip(findings.photos, findings.groups, strict=True))
-            if i not in unread
-        ],
-    )
+    rows = [
+        Row(folder / photo.path, photo.label, photo.split, group)
+        for i, (photo, group) in enumerate(zip(findings.photos, findings.groups, strict=True))
+        if i not in unread
+    ]
+    if inside := next((row.path.name for row in rows if not row.path.exists()), None):
+        raise InputError(
+            f"'{inside}' is no file by itself, so a table of photos cannot name it. Save the "
+            "images as files first."
+        )
+    return write_table(target, rows)

@@ -77,6 +77,11 @@ def apply(data: str | Path, decisions: str | Path, target: str | Path) -> tuple[
     unread = {relative(item.path, folder) for part in listing.skipped.values() for item in part}
     for split, entries in listing.parts.items():
         for entry in entries:
+            if entry.content is not None:
+                raise InputError(
+                    f"The photos are inside '{data}', so a new table cannot name them. Save the "
+                    "images as files first."
+                )
             path = readable(relative(entry.path, folder))
             met.add(path)
             if row := _decided(entry, split, decided.get(path)):

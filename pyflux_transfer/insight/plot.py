@@ -1,17 +1,23 @@
-"""The history of a run as a picture."""
+"""Pictures of a run: its history, and which classes were taken for which."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pyflux_transfer.errors import InputError, StorageError
+
+NAMED, COUNTED = 60, 20  # classes up to which a picture tells their names, and their counts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from pyflux_transfer.insight.metrics import Evaluation
     from pyflux_transfer.training.callbacks import Record
 
 
@@ -44,6 +50,30 @@ def history(records: Sequence[Record], path: Path) -> Path:
     except OSError as error:
         raise StorageError(f"Cannot draw into '{path}': {error.strerror}.") from error
     return path
+
+
+def confusion(scores: Evaluation) -> bytes:
+    """Draw how many of each class were called what, as a PNG. Raises InputError."""
+    names = [row.label for row in scores.classes]
+    figure, count = _figure(), len(names)
+    side = min(max(3.2, 0.45 * count + 2), 12)
+    figure.set_size_inches(side + 0.8, side)
+    axes = figure.subplots()
+    cells = np.array(scores.confusion, float)
+    shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the class", fraction=0.046)
+    axes.set(xlabel="called", ylabel="is", title=f"{scores.accuracy:.1%} of {scores.count} right")
+    if count <= NAMED:
+        axes.set_xticks(range(count), names, rotation=90)
+        axes.set_yticks(range(count), names)
+    if count <= COUNTED:
+        for (i, j), n in np.ndenumerate(cells):
+            color = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, f"{n:.0f}", ha="center", va="center", color=color)
+    file = io.BytesIO()
+    figure.savefig(file, dpi=100, format="png")
+    return file.getvalue()
 
 
 def _figure() -> Figure:

@@ -20,3 +20,8 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     return value
+
+
+def number(value: Any) -> Any:
+    """Return NumPy's scalars as Python's, and everything else, arrays and frames too, as it is."""
+    return plain(value) if getattr(value, "shape", None) == () else value

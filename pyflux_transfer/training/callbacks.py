@@ -64,6 +64,12 @@ class Silent:
         """Ignore the record."""
 
 
+def solved(watcher: Watcher, record: Record) -> None:
+    """Tell a watcher with a method `record` of a head that was solved, which is no epoch."""
+    if listens := getattr(watcher, "record", None):
+        listens(record)
+
+
 @dataclass
 class Timer:
     """Seconds spent, by name."""

@@ -37,6 +37,7 @@ class HeadResult:
     temperature: float
     estimate: Estimate | None  # None where no photo could be held out
     start: Start | None = None  # from which training goes on deeper; None likewise
+    answers: Answers | None = None  # to the photos held out, of the model as it is now; likewise
 
 
 def linear(network: Network) -> bool:
@@ -81,7 +82,7 @@ def _judged(
     return HeadResult(
         found.loss, found.decay, answers.temperature,
         estimated(answers, count, found.decay, len(judged.tried)),
-        Start(truth, held, judged.learnt, judged.logits, heads),
+        Start(truth, held, judged.learnt, judged.logits, heads), answers,
     )  # fmt: skip
 
 

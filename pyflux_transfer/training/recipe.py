@@ -16,10 +16,12 @@ from pathlib import Path
 from pyflux_transfer.data.dataset import Dataset
 from pyflux_transfer.engines.base import Network
 from pyflux_transfer.errors import InputError, lookup
+from pyflux_transfer.insight.metrics import Evaluation, evaluate
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.units import resolve_cut
+from pyflux_transfer.predict import softmax
 from pyflux_transfer.training import loop
-from pyflux_transfer.training.callbacks import Record, Timer, Watcher
+from pyflux_transfer.training.callbacks import Record, Timer, Watcher, solved
 from pyflux_transfer.training.deeper import Deeper
 from pyflux_transfer.training.examples import Maker, labels_of
 from pyflux_transfer.training.features import Cache
@@ -88,6 +90,7 @@ def follow(
         maker = Maker(network, preprocessing, options, cache, timer, watcher)
         found = solve_head(maker, train)
         records = [_record(found, timer)]
+        solved(watcher, records[0])
         try:
             if found.start and effort.ways:
                 further, found = _deepen(maker, train, found, effort.ways, until, trials)
@@ -100,8 +103,16 @@ def follow(
     skipped = (*train.skipped, *(valid.skipped if valid else ()))
     return Run(
         tuple(records), records[-1], dict(timer.seconds), skipped, same, stopped,
-        found.estimate, found.temperature,
+        found.estimate, found.temperature, _scores(found, train),
     )  # fmt: skip
+
+
+def _scores(found: HeadResult, train: Dataset) -> Evaluation | None:
+    """Return the scores of the answers to photos that were held out."""
+    if not found.answers:
+        return None
+    shares = softmax(found.answers.logits, found.temperature)
+    return evaluate(shares, labels_of(train)[found.answers.photos], train.classes)
 
 
 @contextmanager
@@ -147,7 +158,9 @@ def _deepen(
     assert head.estimate
     estimate = estimated(answers, choice.folds, head.decay, head.estimate.tried, name)
     say(f"{estimate.sentence()}, log loss {estimate.log_loss:.3f}")
-    return records, replace(head, temperature=answers.temperature, estimate=estimate)
+    return records, replace(
+        head, temperature=answers.temperature, estimate=estimate, answers=answers
+    )
 
 
 def _tell(maker: Maker, valid: Dataset, temperature: float) -> None:

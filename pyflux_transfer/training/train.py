@@ -16,9 +16,10 @@ import numpy as np
 from pyflux_transfer.data.dataset import Dataset, Skipped, duplicates, torn
 from pyflux_transfer.engines.base import Network
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array, State
-from pyflux_transfer.training import loop, runs
+from pyflux_transfer.training import loop, results, runs
 from pyflux_transfer.training.callbacks import Record, Timer, Watcher
 from pyflux_transfer.training.estimate import Estimate
 from pyflux_transfer.training.examples import Cached, Maker, labels_of
@@ -38,7 +39,7 @@ class Run:
     `skipped` are the images left out and why, `duplicates` pairs of equal files across the border
     between training and validation. Where the recipe was followed there is one record, whose
     validation is that of the folds, their `estimate`, and the `temperature` that belongs to the
-    head.
+    head; `evaluation` are the scores of the answers to photos that were held out.
     """
 
     records: tuple[Record, ...]
@@ -49,6 +50,7 @@ class Run:
     stopped: Stopped
     estimate: Estimate | None = None
     temperature: float = 1.0
+    evaluation: Evaluation | None = None
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -205,6 +207,7 @@ class _Progress:
                 self._setting, tuple(self.records), tail, self._best, optimizer
             )
             runs.write(self.job.folder, snapshot)
+            results.write(self.job.folder, self.records)
 
     def restore_best(self) -> None:
         """Put the best weights into the network."""

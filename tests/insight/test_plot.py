@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import builtins
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pyflux_transfer.errors import InputError, StorageError
-from pyflux_transfer.insight.plot import drawable, history
+from pyflux_transfer.insight.metrics import evaluate
+from pyflux_transfer.insight.plot import confusion, drawable, history
 from pyflux_transfer.training.callbacks import Record
 
 RECORDS = [
@@ -59,3 +62,13 @@ def test_without_matplotlib_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"pip install 'pyflux-transfer\[plot\]'"):
         drawable(Path("h.png"))
+
+
+@pytest.mark.parametrize("count", [2, 21, 100])
+def test_a_confusion_matrix_is_drawn_whatever_its_size(count: int) -> None:
+    labels = np.arange(count).repeat(2)
+    shares = np.eye(count, dtype=np.float32)[np.roll(labels, 1)]
+    scores = evaluate(shares, labels, [f"c{i}" for i in range(count)])
+    image = Image.open(io.BytesIO(confusion(scores)))
+    assert 300 < image.width <= 1300
+    assert len(image.convert("RGB").getcolors(1 << 24)) > 10
