@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-portable test-flux test-browser test-package test-peers lint format bench docs clean
+.PHONY: demo test test-portable test-flux test-browser test-package test-peers test-container lint format bench docs clean
 
 demo: $(READY)
 	$(BIN)/pyflux-transfer demo
@@ -39,6 +39,15 @@ PEERS ?= .venv-peers
 
 test-peers: $(READY) $(if $(filter .venv-peers,$(PEERS)),.venv-peers/.ready)
 	PYFLUX_PEERS=$(PEERS)/bin/python $(BIN)/python -m pytest -m peers tests/peers
+
+# The image, built and run as docs/deployment.md tells. `make test-container TARGET=gpu` is the other.
+CONTAINER ?= $(shell command -v podman || command -v docker)
+TARGET ?= cpu
+
+test-container: $(READY)
+	@test -n "$(CONTAINER)" || { echo "Neither podman nor docker is here, so no image is built. \
+	Debian: apt-get install podman buildah runc" >&2; exit 1; }
+	PYFLUX_CONTAINER=$(CONTAINER) PYFLUX_TARGET=$(TARGET) $(BIN)/python -m pytest -rs -m container tests/container
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Remove from an environment what no service reads: headers, tests, tools of building.
+"""Remove what no service reads from an environment: headers, tests, tools of building.
 
 Usage: python slim.py ENVIRONMENT. What it removes, and how much, is printed.
 """
@@ -25,6 +25,7 @@ KEPT = {"torch_shm_manager"}
 
 
 def main(environment: Path) -> None:
+    """Remove what is listed above, and pip's commands."""
     (packages,) = environment.glob("lib/python3*/site-packages")
     for pattern in UNREAD:
         found = [path for path in packages.glob(pattern) if path.name not in KEPT]
@@ -37,6 +38,7 @@ def main(environment: Path) -> None:
 
 
 def size(path: Path) -> int:
+    """Return the bytes of a file, or of all in a folder."""
     return sum(part.stat().st_size for part in [path, *path.rglob("*")] if part.is_file())
 
 
