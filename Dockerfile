@@ -22,6 +22,7 @@ RUN useradd --uid 10001 --no-create-home --home-dir /cache pyflux \
 
 # --- environments: built here, copied below, so that no tool of the building stays ----------------
 FROM base AS cpu-build
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends binutils \
  && rm -rf /var/lib/apt/lists/*
@@ -36,7 +37,8 @@ ARG IMPORTED=pyflux_transfer.cli.app,pyflux_transfer.engines.torch.network,pyflu
 RUN python -m venv /opt/venv \
  && grep '^torch==' /tmp/requirements-cpu.txt > /tmp/torch.txt \
  && pip install --no-cache-dir --no-compile --no-deps --index-url "${TORCH_INDEX}" -r /tmp/torch.txt \
- && if pip show torch | grep -q nvidia; then echo "${TORCH_INDEX} has no CPU build" >&2; exit 1; fi \
+ && pip show torch > /tmp/torch.txt \
+ && if grep -q nvidia /tmp/torch.txt; then echo "${TORCH_INDEX} has no CPU build" >&2; exit 1; fi \
  && pip install --no-cache-dir --no-compile --no-deps -r /tmp/requirements-cpu.txt \
  && pip install --no-cache-dir --no-compile --no-deps /wheels/*.whl \
  && pip check \
@@ -51,6 +53,8 @@ COPY deploy/requirements-gpu.txt /tmp/requirements.txt
 COPY --from=wheel /wheels /wheels
 # The CUDA runtime cannot be told from a driver here: there is none. So it is pinned.
 ARG CUDA_RUNTIME=12.6
+# Another server of Julia's packages, where that of the Julia project cannot be reached.
+ARG JULIA_PKG_SERVER
 # Compiled code for several generations of processors, so that the host need not compile again. It
 # goes into the image's depot, instead of one in a cache folder that is not copied.
 ENV PATH=/usr/local/julia/bin:$PATH \
