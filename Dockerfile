@@ -22,14 +22,30 @@ RUN useradd --uid 10001 --no-create-home --home-dir /cache pyflux \
 
 # --- environments: built here, copied below, so that no tool of the building stays ----------------
 FROM base AS cpu-build
-COPY deploy/requirements-cpu.txt /tmp/requirements.txt
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends binutils \
+ && rm -rf /var/lib/apt/lists/*
+COPY deploy/requirements-cpu.txt deploy/slim.py /tmp/
 COPY --from=wheel /wheels /wheels
+# Where PyTorch comes from, and nothing else: the other packages of that index are not looked at.
+# What is installed is what the file lists; `pip check` says when that is not all.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Nothing can be compiled where the image is read-only, and most of PyTorch is never imported: so
+# what these import is compiled.
+ARG IMPORTED=pyflux_transfer.cli.app,pyflux_transfer.engines.torch.network,pyflux_transfer.serving.server
 RUN python -m venv /opt/venv \
- && pip install --no-cache-dir --no-compile -r /tmp/requirements.txt \
-      --extra-index-url https://download.pytorch.org/whl/cpu \
- && pip install --no-cache-dir --no-deps /wheels/*.whl \
+ && grep '^torch==' /tmp/requirements-cpu.txt > /tmp/torch.txt \
+ && pip install --no-cache-dir --no-compile --no-deps --index-url "${TORCH_INDEX}" -r /tmp/torch.txt \
+ && pip show torch > /tmp/torch.txt \
+ && if grep -q nvidia /tmp/torch.txt; then echo "${TORCH_INDEX} has no CPU build" >&2; exit 1; fi \
+ && pip install --no-cache-dir --no-compile --no-deps -r /tmp/requirements-cpu.txt \
+ && pip install --no-cache-dir --no-compile --no-deps /wheels/*.whl \
  && pip check \
- && python -m compileall -q /opt/venv
+ && python /tmp/slim.py /opt/venv \
+ && strip --strip-unneeded /opt/venv/lib/python3*/site-packages/torch/lib/libtorch_*.so \
+ && python -m compileall -q /opt/venv/lib/python3*/site-packages/pyflux_transfer \
+ && PYTHONDONTWRITEBYTECODE='' python -c "import ${IMPORTED}"
 
 FROM base AS gpu-build
 COPY --from=julia /usr/local/julia /usr/local/julia
@@ -37,6 +53,8 @@ COPY deploy/requirements-gpu.txt /tmp/requirements.txt
 COPY --from=wheel /wheels /wheels
 # The CUDA runtime cannot be told from a driver here: there is none. So it is pinned.
 ARG CUDA_RUNTIME=12.6
+# Another server of Julia's packages, where that of the Julia project cannot be reached.
+ARG JULIA_PKG_SERVER
 # Compiled code for several generations of processors, so that the host need not compile again. It
 # goes into the image's depot, instead of one in a cache folder that is not copied.
 ENV PATH=/usr/local/julia/bin:$PATH \

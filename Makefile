@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-portable test-flux test-browser test-package test-peers test-ecosystem lint format bench docs clean
+.PHONY: demo test test-portable test-flux test-browser test-package test-peers test-ecosystem test-container lint format bench docs clean
 
 demo: $(READY)
 	$(BIN)/pyflux-transfer demo
@@ -46,6 +46,15 @@ ECOSYSTEM ?= .venv-ecosystem
 test-ecosystem: $(if $(filter .venv-ecosystem,$(ECOSYSTEM)),.venv-ecosystem/.ready)
 	PYFLUX_REQUIRE_ECOSYSTEM=1 OMP_NUM_THREADS=1 $(ECOSYSTEM)/bin/python -m pytest -W default \
 		-m ecosystem tests/ecosystem tests/test_readme.py
+
+# The image, built and run as docs/deployment.md tells. `make test-container TARGET=gpu` is the other.
+CONTAINER ?= $(shell command -v podman || command -v docker)
+TARGET ?= cpu
+
+test-container: $(READY)
+	@test -n "$(CONTAINER)" || { echo "Neither podman nor docker is here, so no image is built. \
+	Debian: apt-get install podman buildah runc" >&2; exit 1; }
+	PYFLUX_CONTAINER=$(CONTAINER) PYFLUX_TARGET=$(TARGET) $(BIN)/python -m pytest -rs -m container tests/container
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import resource
 import signal
 import sys
 import threading
@@ -14,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-import uvloop
 
 from pyflux_transfer.errors import InputError, ServiceError
 from pyflux_transfer.serving import logs, tls
@@ -84,6 +82,8 @@ class Config(uvicorn.Config):
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
         """Return what makes the event loop."""
+        import uvloop
+
         seconds = self.handshake_s
 
         class Loop(uvloop.Loop):
@@ -101,6 +101,7 @@ def run(settings: Settings) -> int:
     Raises InputError for TLS or API key files that cannot be used, ServiceError where the system
     lacks what the workers need.
     """
+    # Before what Windows lacks (uvloop, resource, SIGHUP) is imported or used.
     if sys.platform == "win32":
         raise ServiceError("The service needs a POSIX system. On Windows, use WSL or a container.")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to load again
@@ -151,6 +152,8 @@ def run(settings: Settings) -> int:
 
 def _most_connections(settings: Settings) -> int:
     """Raise this process's limit of descriptors; return what of it connections may take."""
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     if soft < wanted:
