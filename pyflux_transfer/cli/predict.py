@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pyflux_transfer.cli import scale
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
     MAX_PIXELS,
@@ -52,6 +53,12 @@ def predict(
     ] = None,
     batch_size: BatchSize = 16,
     max_pixels: MaxPixels = MAX_PIXELS,
+    out: Annotated[Path | None, typer.Option(help="With --shard, --cluster: a folder.")] = None,
+    shard: scale.ShardOption = "",
+    cluster: scale.ClusterOption = "",
+    workers: scale.WorkersOption = None,
+    gpus: scale.GpusOption = 0.0,
+    form: scale.FormatOption = "parquet",
     engine: EngineOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -60,6 +67,14 @@ def predict(
         raise InputError("Choose one of --json and --csv.")
     if explain and url:
         raise InputError("--explain computes here. Give the bundle, and leave --url out.")
+    if shard or cluster:
+        job = scale.predictions(files, batch_size, max_pixels, engine, precision)
+        if scale.do(
+            job, str(files[1]), out, shard=shard, cluster=cluster, workers=workers, gpus=gpus,
+            form=form,
+        ).unreadable:  # fmt: skip
+            raise typer.Exit(InputError.exit_status)
+        return
     show: Callable[[Iterable[Prediction]], None] = report.predictions
     if as_json or as_csv:
         show = _json if as_json else _csv
