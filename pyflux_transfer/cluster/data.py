@@ -21,6 +21,7 @@ from pyflux_transfer.cluster.work import Job, Worker
 from pyflux_transfer.errors import InputError
 
 LOCAL = "local"
+RETRIES = 5  # of a share whose worker died: what kills every worker ends the job
 _FIELDS = [field.name for field in fields(Photo)]
 
 
@@ -65,8 +66,6 @@ class Cluster:
         if ray.is_initialized():
             return ray
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        for name in ("ray.data", "ray.tune", "ray.serve"):
-            logging.getLogger(name).setLevel(logging.WARNING)
         quiet: dict[str, Any] = {"log_to_driver": True, "logging_level": "warning"}
         try:
             if self.address == LOCAL:
@@ -102,8 +101,9 @@ class OnRay:
         """Yield the counts of each share, as it is done."""
         ray = self.cluster.connect()
         arrow, data = needed("pyarrow", "--cluster"), needed("ray.data", "--cluster")
-        context = data.DataContext.get_current()
-        context.enable_progress_bars = False
+        data.DataContext.get_current().enable_progress_bars = False
+        for name in ("ray.data", "ray._internal", "ray.data._internal"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         tables = [_table(arrow, share) for share in shares]
         kept = ray.put(job)  # as long as this lives an actor can be started anew
         told = data.from_arrow(tables).map_batches(
@@ -115,6 +115,7 @@ class OnRay:
             compute=data.ActorPoolStrategy(size=min(self.cluster.count(), len(shares))),
             num_cpus=self.cluster.cpus,
             num_gpus=self.cluster.gpus or None,
+            max_task_retries=RETRIES,
         )
         for batch in told.iter_batches(batch_size=None, batch_format="pyarrow"):
             for row in batch.to_pylist():
