@@ -111,10 +111,8 @@ def search(
         f"networks: {', '.join(names)}" + (f"; {begun} trials are behind us" if begun else "")
     )
     tries = _OnRay(cluster) if cluster else _Here()
-    with watcher.bar("trials", max(trials - begun, 0)) as advance:
-        for row in _trials(study, setting, names, trials - begun, tries, folder):
-            advance(1)
-            watcher.line(sentence(row))
+    for row in _trials(study, setting, names, trials - begun, tries, folder):
+        watcher.line(sentence(row))
     rows = _ranked(study)
     if not any(row.state == "done" for row in rows):
         failed = next((row.error for row in rows if row.error), "no trial came to its end")
