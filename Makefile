@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-portable test-flux test-browser test-package test-peers lint format bench docs clean
+.PHONY: demo test test-portable test-flux test-browser test-package test-peers test-cluster lint format bench docs clean
 
 demo: $(READY)
 	$(BIN)/pyflux-transfer demo
@@ -40,6 +40,10 @@ PEERS ?= .venv-peers
 test-peers: $(READY) $(if $(filter .venv-peers,$(PEERS)),.venv-peers/.ready)
 	PYFLUX_PEERS=$(PEERS)/bin/python $(BIN)/python -m pytest -m peers tests/peers
 
+# Ray and Optuna have an environment of their own, which reads the rest from this one.
+test-cluster: $(READY) .venv-cluster/.ready
+	OMP_NUM_THREADS=1 .venv-cluster/bin/python -m pytest -m "cluster or not cluster" tests/cluster
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,6 +73,14 @@ $(READY): pyproject.toml constraints.txt
 		'torch>=2.14,<2.15' 'torchvision>=0.29,<0.30' 'timm>=1.0,<1.1'
 	touch $@
 
+.venv-cluster/.ready: pyproject.toml $(READY)
+	test -x .venv-cluster/bin/python || $(PYTHON) -m venv .venv-cluster
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> `.venv-cluster/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"`/outer.pth
+	.venv-cluster/bin/python -m pip install --quiet --disable-pip-version-check \
+		'ray[data,serve,tune]>=2.40' 'optuna>=4' 'pyarrow>=16' 'fsspec>=2024.2'
+	touch $@
+
 $(VENV)/.bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $@
@@ -78,4 +90,4 @@ $(VENV)/.docs: $(READY)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-peers dist build site demo-output
+	rm -rf $(VENV) .venv-peers .venv-cluster dist build site demo-output
