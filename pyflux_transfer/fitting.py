@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,10 @@ class Fitting:
     cache: Cache
     watcher: Watcher
 
-    def by_recipe(self, effort: recipe.Effort) -> Run:
-        """Follow the recipe."""
+    def by_recipe(
+        self, effort: recipe.Effort, made: Callable[[Maker], Maker] = lambda maker: maker
+    ) -> Run:
+        """Follow the recipe; `made` is as in `recipe.follow`."""
         model, watcher = self.model, self.watcher
         trials = Trials.of(self._folder(f"{TRIALS}/one"), self.resume)
         training, validation = self._begin()
@@ -53,7 +56,7 @@ class Fitting:
             watcher.line("the trunk was trained before: were it on these photos, they flatter it")
         run = recipe.follow(
             model.network, model.preprocessing, training, validation, self.options,
-            self.cache, watcher, effort, trials,
+            self.cache, watcher, effort, trials, made,
         )  # fmt: skip
         model.temperature = run.temperature
         estimate = run.estimate and run.estimate.to_json()

@@ -13,20 +13,24 @@ from pyflux_transfer.errors import InputError
 from pyflux_transfer.insight.tables import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+    from pyflux_transfer.classifier import Classifier
     from pyflux_transfer.cluster.run import Counts
     from pyflux_transfer.cluster.work import Job
     from pyflux_transfer.engines.base import Precision
+    from pyflux_transfer.training.callbacks import Watcher
+    from pyflux_transfer.training.train import Run
 
 ShardOption = Annotated[str, typer.Option(help="Do this share, as 3/8, and keep it in --out.")]
-ClusterOption = Annotated[
-    str, typer.Option(help="Do it on Ray: an address, auto, or local; keep it in --out.")
-]
+ClusterOption = Annotated[str, typer.Option(help="Do it on Ray: an address, auto, or local.")]
 WorkersOption = Annotated[
-    int | None, typer.Option(help="Networks on the cluster; as many as fit.", min=1)
+    int | None,
+    typer.Option("--cluster-workers", help="Networks on the cluster; as many as fit.", min=1),
 ]
-GpusOption = Annotated[float, typer.Option(help="GPUs a worker, or its part of one.", min=0)]
+GpusOption = Annotated[
+    float, typer.Option("--cluster-gpus", help="GPUs a worker, or its part of one.", min=0)
+]
 FormatOption = Annotated[str, typer.Option("--format", help="Of the parts: parquet, jsonl or csv.")]
 
 
@@ -52,6 +56,45 @@ def do(
     there = Cluster(cluster, workers, gpus=gpus)
     try:
         return run(job, found, address(str(out)), runner=OnRay(there), **common)
+    finally:
+        there.close()
+
+
+_TRAINS = {
+    "data", "arch", "weights", "size", "fit", "out", "seed", "label_smoothing", "balance",
+    "class_weights", "engine", "precision", "max_pixels", "quiet", "run_dir", "resume", "quality",
+    "cluster", "cluster_workers", "cluster_gpus",
+}  # fmt: skip
+
+
+def train(
+    net: Classifier, data: Path, target: Path, given: Collection[str], chosen: dict[str, Any],
+    *, cluster: str, workers: int | None, gpus: float, run_dir: Path | None, quality: str,
+    watcher: Watcher,
+) -> tuple[Classifier, Run]:  # fmt: skip
+    """Solve a head on a cluster, from features that its nodes compute and keep."""
+    from pyflux_transfer.cluster.data import Cluster, OnRay
+    from pyflux_transfer.cluster.heads import fit_head
+    from pyflux_transfer.cluster.photos import address, photos
+    from pyflux_transfer.cluster.run import run
+    from pyflux_transfer.cluster.work import features_of
+    from pyflux_transfer.training.options import Options
+
+    if other := sorted(set(given) - _TRAINS):
+        raise InputError(f"--cluster solves the head, by the recipe. Leave --{other[0]} out.")
+    if "quality" in given and quality != "head":
+        raise InputError("--cluster solves the head. Leave --quality out, or give head.")
+    options = Options(**chosen)
+    place = str((run_dir or target.with_suffix(".run")) / "features")
+    there = Cluster(cluster, workers, gpus=gpus)
+    engine, plan = net.network.engine, net.plan
+    job = features_of(
+        net, "head", engine=engine, precision=plan.precision, max_pixels=options.max_pixels
+    )
+    try:
+        found = photos(address(str(data)), labelled=True)
+        run(job, found, place, runner=OnRay(there), watcher=watcher)
+        return fit_head(net, place, cluster=there, options=options, watcher=watcher)
     finally:
         there.close()
 

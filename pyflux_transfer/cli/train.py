@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pyflux_transfer.cli import compare
+from pyflux_transfer.cli import compare, scale
 from pyflux_transfer.cli import options as cli_options
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
@@ -89,6 +89,9 @@ def train(
     page: Annotated[
         Path | None, typer.Option("--report", help="Write a page about the model here.")
     ] = None,
+    cluster: scale.ClusterOption = "",
+    cluster_workers: scale.WorkersOption = None,
+    cluster_gpus: scale.GpusOption = 0.0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Train a classifier on a folder of photos and save it as one file.
@@ -127,8 +130,21 @@ def train(
     }  # fmt: skip
     share = cli_options.validation(valid)
     given = _given(context)
-    classes = class_names(data)
+    classes = () if cluster else class_names(data)  # where photos are named is read once there
     source: Path | Splits = data
+    if cluster:
+        if arch == "auto":
+            raise InputError("--cluster trains a network that is named. Give --arch.")
+        net = load(arch, weights=weights, engine=engine, precision=precision, size=size, fit=fit)
+        model, run = scale.train(
+            net, data, target, given, {k: v for k, v in vars(options).items() if k in given},
+            cluster=cluster, workers=cluster_workers, gpus=cluster_gpus, run_dir=run_dir,
+            quality=quality, watcher=common["watcher"],
+        )  # fmt: skip
+        model.save(target)
+        for line in (*run.outcome(), f"saved {target}"):
+            common["watcher"].line(line)
+        return
     if arch == "auto":
         watcher = common["watcher"]
         found, source = compare.best(

@@ -115,11 +115,15 @@ class OnRay:
             compute=data.ActorPoolStrategy(size=min(self.cluster.count(), len(shares))),
             num_cpus=self.cluster.cpus,
             num_gpus=self.cluster.gpus or None,
-            max_task_retries=RETRIES,
+            ray_remote_args_fn=_persistence,
         )
         for batch in told.iter_batches(batch_size=None, batch_format="pyarrow"):
             for row in batch.to_pylist():
                 yield Counts(**row)
+
+
+def _persistence() -> dict[str, Any]:
+    return {"max_task_retries": RETRIES}
 
 
 class Shares:

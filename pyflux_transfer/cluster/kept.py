@@ -64,12 +64,12 @@ def _key(digest: str) -> bytes:
     return Item(Sample(Path(), 0, digest)).key
 
 
-def splits(places: Sequence[str]) -> Splits:
-    """Return the photos of features as the data set that `train` takes, without opening one.
+def splits(found: Iterable[Record]) -> Splits:
+    """Return the photos of records as the data set that `train` takes, in their order; opens none.
 
     Raises DataError where a photo has no label, or there is no class to tell from another.
     """
-    told = [(record, str(record.more.get("split") or TRAIN)) for record in _bare(records(places))]
+    told = [(record, str(record.more.get("split") or TRAIN)) for record in found]
     named = [record for record, _ in told if record.reason is None]
     if unlabelled := next((record for record in named if record.label is None), None):
         raise DataError(f"'{unlabelled.path}' has no label. Training needs one for every photo.")
@@ -83,8 +83,8 @@ def splits(places: Sequence[str]) -> Splits:
         split: Dataset(
             tuple(
                 Sample(Path(r.path), places_of[str(r.label)], r.digest, r.more.get("group"))
-                for r in sorted((r for r, s in told if s == split and r.reason is None),
-                                key=lambda r: r.path)
+                for r, s in told
+                if s == split and r.reason is None
             ),
             classes,
             tuple(Skipped(Path(r.path), r.reason) for r, s in told if s == split and r.reason),
@@ -95,7 +95,7 @@ def splits(places: Sequence[str]) -> Splits:
     return Splits(parts[TRAIN], valid, test)
 
 
-def _bare(found: Iterable[Record]) -> Iterator[Record]:
+def bare(found: Iterable[Record]) -> Iterator[Record]:
     """Yield records without their values: they are many, and not needed."""
     for record in found:
         yield Record(record.path, record.digest, record.label, None, record.reason, None,

@@ -141,6 +141,11 @@ def job_of(place: str) -> dict[str, Any]:
     return found
 
 
+def parts_in(place: str) -> list[str]:
+    """Return the names of the parts of a folder."""
+    return [name for _, name in _runs(Folder(place).names())]
+
+
 def parts_of(place: str) -> Iterator[list[Record]]:
     """Yield the records of each part, the latest run's first."""
     folder = Folder(place)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import Timeout
@@ -57,11 +58,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Features:
-    """What the trunk made of a list of items: `take(indices)` gives rows, from memory or disk."""
+    """What the trunk made of a list of items: `take(indices)` gives rows, from memory or disk.
+
+    `apart` is as in `rows.Rows`.
+    """
 
     shape: Shape
     count: int
     take: Callable[[Indices], Array]
+    apart: Any = None
 
 
 @dataclass(frozen=True)

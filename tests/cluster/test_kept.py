@@ -9,6 +9,7 @@ import pytest
 
 from pyflux_transfer.classifier import Classifier, load
 from pyflux_transfer.cluster.kept import into_cache, splits
+from pyflux_transfer.cluster.merge import records
 from pyflux_transfer.cluster.photos import Shard, photos
 from pyflux_transfer.cluster.run import run
 from pyflux_transfer.cluster.work import features_of, predictions_of
@@ -40,7 +41,7 @@ def test_a_head_from_parts_is_that_of_the_photos(
             shard=Shard(i, 2))  # fmt: skip
     assert into_cache(places, tmp_path / "kept") == 24
     assert into_cache(places, tmp_path / "kept") == 0
-    there = splits(places)
+    there = splits(records(places))
     watcher = Notes()
     model.fit(there, quality="head", cache=Cache(tmp_path / "kept"), watcher=watcher)
     assert any("24 of 24 from the feature cache" in line for line in watcher.lines)
@@ -56,7 +57,7 @@ def test_photos_without_labels_train_nothing(
     out = str(tmp_path / "out")
     run(features_of(model, "head", engine="fake"), photos(str(folder)), out, form="jsonl")
     with pytest.raises(DataError, match="no label"):
-        splits([out])
+        splits(records([out]))
 
 
 def test_predictions_are_no_features(model: Classifier, folder: Path, tmp_path: Path) -> None:
