@@ -67,10 +67,19 @@ _TRAINS = {
 }  # fmt: skip
 
 
+def refuse_steps(given: Collection[str], quality: str) -> None:
+    """Raise InputError for options of `train` that mean more than solving a head."""
+    if other := sorted(set(given) - _TRAINS):
+        raise InputError(f"--cluster solves the head, by the recipe. Leave --{other[0]} out.")
+    if "quality" in given and quality != "head":
+        raise InputError("--cluster solves the head. Leave --quality out, or give head.")
+    if "arch" not in given:
+        raise InputError("--cluster trains a network that is named. Give --arch.")
+
+
 def train(
-    net: Classifier, data: Path, target: Path, given: Collection[str], chosen: dict[str, Any],
-    *, cluster: str, workers: int | None, gpus: float, run_dir: Path | None, quality: str,
-    watcher: Watcher,
+    net: Classifier, data: Path, target: Path, chosen: dict[str, Any], *, cluster: str,
+    workers: int | None, gpus: float, run_dir: Path | None, watcher: Watcher,
 ) -> tuple[Classifier, Run]:  # fmt: skip
     """Solve a head on a cluster, from features that its nodes compute and keep."""
     from pyflux_transfer.cluster.data import Cluster, OnRay
@@ -80,10 +89,6 @@ def train(
     from pyflux_transfer.cluster.work import features_of
     from pyflux_transfer.training.options import Options
 
-    if other := sorted(set(given) - _TRAINS):
-        raise InputError(f"--cluster solves the head, by the recipe. Leave --{other[0]} out.")
-    if "quality" in given and quality != "head":
-        raise InputError("--cluster solves the head. Leave --quality out, or give head.")
     options = Options(**chosen)
     place = str((run_dir or target.with_suffix(".run")) / "features")
     there = Cluster(cluster, workers, gpus=gpus)

@@ -133,13 +133,12 @@ def train(
     classes = () if cluster else class_names(data)  # where photos are named is read once there
     source: Path | Splits = data
     if cluster:
-        if arch == "auto":
-            raise InputError("--cluster trains a network that is named. Give --arch.")
+        scale.refuse_steps(given - ({"arch"} if arch == "auto" else set()), quality)
         net = load(arch, weights=weights, engine=engine, precision=precision, size=size, fit=fit)
         model, run = scale.train(
-            net, data, target, given, {k: v for k, v in vars(options).items() if k in given},
+            net, data, target, {k: v for k, v in vars(options).items() if k in given},
             cluster=cluster, workers=cluster_workers, gpus=cluster_gpus, run_dir=run_dir,
-            quality=quality, watcher=common["watcher"],
+            watcher=common["watcher"],
         )  # fmt: skip
         model.save(target)
         for line in (*run.outcome(), f"saved {target}"):

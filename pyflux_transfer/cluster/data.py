@@ -7,8 +7,12 @@ photos, and an actor that dies costs the shares it was at, which Ray gives to an
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
+import re
+import socket
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -21,6 +25,7 @@ from pyflux_transfer.cluster.work import Job, Worker
 from pyflux_transfer.errors import InputError
 
 LOCAL = "local"
+ANSWER_S = 5.0  # for a cluster to take a connection
 RETRIES = 5  # of a share whose worker died: what kills every worker ends the job
 _FIELDS = [field.name for field in fields(Photo)]
 
@@ -74,6 +79,7 @@ class Cluster:
                 cpus = None if count is None else int(count * self.cpus) + 1
                 ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
             else:
+                _refuse_silent(self.address)
                 ray.init(self.address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(
@@ -106,6 +112,7 @@ class OnRay:
             logging.getLogger(name).setLevel(logging.WARNING)
         tables = [_table(arrow, share) for share in shares]
         kept = ray.put(job)  # as long as this lives an actor can be started anew
+        warnings.filterwarnings("ignore", ".*ray_remote_args_fn.*")
         told = data.from_arrow(tables).map_batches(
             Shares,
             fn_constructor_args=(kept, parts),
@@ -115,15 +122,31 @@ class OnRay:
             compute=data.ActorPoolStrategy(size=min(self.cluster.count(), len(shares))),
             num_cpus=self.cluster.cpus,
             num_gpus=self.cluster.gpus or None,
-            ray_remote_args_fn=_persistence,
+            **_persistence(data.Dataset.map_batches),
         )
         for batch in told.iter_batches(batch_size=None, batch_format="pyarrow"):
             for row in batch.to_pylist():
                 yield Counts(**row)
 
 
-def _persistence() -> dict[str, Any]:
-    return {"max_task_retries": RETRIES}
+def _persistence(map_batches: Any) -> dict[str, Any]:
+    """Bound how often a share is tried again, in versions of Ray that let one; else for ever."""
+    bounded = "ray_remote_args_fn" in inspect.signature(map_batches).parameters
+    return {"ray_remote_args_fn": lambda: {"max_task_retries": RETRIES}} if bounded else {}
+
+
+def _refuse_silent(address: str) -> None:
+    """Raise InputError where nothing listens at an address: Ray would wait for ten minutes."""
+    found = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address)
+    if not found:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), ANSWER_S).close()
+    except OSError as error:
+        raise InputError(
+            f"No Ray cluster answers at '{address}' ({error}). Start one with `ray start --head`, "
+            "or give --cluster local."
+        ) from error
 
 
 class Shares:

@@ -8,6 +8,7 @@ photo besides: its label, its folds' answers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -33,7 +34,7 @@ from pyflux_transfer.training.features import Cache, Features, Indices
 from pyflux_transfer.training.logistic import Blocks, Looked
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.recipe import Effort
-from pyflux_transfer.training.rows import Rows, Workers, workers
+from pyflux_transfer.training.rows import COPIED_BYTES, Rows, Workers, workers
 from pyflux_transfer.training.train import Run
 
 
@@ -175,11 +176,13 @@ def fit_head(
     cluster: Cluster,
     options: Options,
     watcher: Watcher,
+    memory_bytes: int = COPIED_BYTES,
 ) -> tuple[Classifier, Run]:
     """Return the model with the recipe's head for features in a folder, and how it came about.
 
-    `model` is the network that made them. Equal to `fit(quality="head")` on the same photos to
-    1e-3, for sums are made in another order. Raises DataError where the photos cannot train.
+    `model` is the network that made them. Features that take no more than `memory_bytes` are solved
+    for here, larger ones in the actors: equal to 1e-3, for sums are made in another order. Raises
+    DataError where the photos cannot train.
     """
     tidy(place)
     with _pieces(place, cluster) as (ray, actors):
@@ -189,6 +192,8 @@ def fit_head(
             watcher.line(item)
         headed = model.with_head(photos.train.classes, seed=options.seed)
         features = _features(ray, actors, told, "train")
+        if 4 * features.count * math.prod(features.shape) <= memory_bytes:
+            features = _held(ray, actors, told, "train")
         found = [(photos.train, features)]
         if photos.valid is not None:
             found.append((photos.valid, _held(ray, actors, told, "valid")))

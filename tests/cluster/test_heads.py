@@ -80,7 +80,8 @@ def test_sums_over_pieces_solve_what_the_whole_does(count: int) -> None:
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("ray")
-def test_a_head_on_two_workers_is_that_of_one_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory_bytes", [0, 2**28])
+def test_a_head_on_two_workers_is_that_of_one_process(tmp_path: Path, memory_bytes: int) -> None:
     folder = pictures.write(tmp_path / "p", {"blue": 30, "green": 24, "red": 27}, side=40)
     (folder / "red" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n no")
     net = load("efficientnet_lite0", weights=None, engine="torch", precision="fp32", size=64)
@@ -89,7 +90,12 @@ def test_a_head_on_two_workers_is_that_of_one_process(tmp_path: Path) -> None:
     run(job, photos(str(folder), labelled=True), str(place), size=9)
     assert len(parts_in(str(place))) == 10
     model, done = fit_head(
-        net, str(place), cluster=Cluster(workers=2), options=Options(), watcher=Silent()
+        net,
+        str(place),
+        cluster=Cluster(workers=2),
+        options=Options(),
+        watcher=Silent(),
+        memory_bytes=memory_bytes,
     )
     (folder / "red" / "bad.png").unlink()
     other: Classifier = net.with_head(["blue", "green", "red"])
