@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-portable test-flux test-browser test-package test-peers test-ecosystem test-container lint format bench docs clean
+.PHONY: demo test test-portable test-flux test-browser test-package test-peers test-ecosystem test-cluster test-container lint format bench docs clean
 
 demo: $(READY)
 	$(BIN)/pyflux-transfer demo
@@ -56,6 +56,10 @@ test-container: $(READY)
 	Debian: apt-get install podman buildah runc" >&2; exit 1; }
 	PYFLUX_CONTAINER=$(CONTAINER) PYFLUX_TARGET=$(TARGET) $(BIN)/python -m pytest -rs -m container tests/container
 
+# Ray and Optuna have an environment of their own, which reads the rest from this one.
+test-cluster: $(READY) .venv-cluster/.ready
+	OMP_NUM_THREADS=1 .venv-cluster/bin/python -m pytest -m "cluster or not cluster" tests/cluster
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -91,6 +95,14 @@ $(READY): pyproject.toml constraints.txt
 		-c constraints.txt -e '.[dev,ecosystem]'
 	touch $@
 
+.venv-cluster/.ready: pyproject.toml $(READY)
+	test -x .venv-cluster/bin/python || $(PYTHON) -m venv .venv-cluster
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> `.venv-cluster/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"`/outer.pth
+	.venv-cluster/bin/python -m pip install --quiet --disable-pip-version-check \
+		'ray[data,serve,tune]>=2.40' 'optuna>=4' 'pyarrow>=16' 'fsspec>=2024.2'
+	touch $@
+
 $(VENV)/.bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $@
@@ -100,4 +112,4 @@ $(VENV)/.docs: $(READY)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-peers .venv-ecosystem dist build site demo-output
+	rm -rf $(VENV) .venv-peers .venv-ecosystem .venv-cluster dist build site demo-output

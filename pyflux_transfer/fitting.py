@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,17 +51,21 @@ class Fitting:
     watcher: Watcher
     log: Log = None
 
-    def by_recipe(self, effort: recipe.Effort) -> Run:
-        """Follow the recipe."""
+    def by_recipe(
+        self, effort: recipe.Effort, made: Callable[[Maker], Maker] = lambda maker: maker
+    ) -> Run:
+        """Follow the recipe; `made` is as in `recipe.follow`."""
         with telling(self.log, self.watcher, self.model.plan.architecture.name) as told:
-            return replace(self, watcher=told)._by_recipe(effort, told)
+            return replace(self, watcher=told)._by_recipe(effort, made, told)
 
     def by_steps(self, phases: tuple[Phase, ...]) -> Run:
         """Train by steps, phase after phase."""
         with telling(self.log, self.watcher, self.model.plan.architecture.name) as told:
             return replace(self, watcher=told)._by_steps(phases, told)
 
-    def _by_recipe(self, effort: recipe.Effort, told: Telling) -> Run:
+    def _by_recipe(
+        self, effort: recipe.Effort, made: Callable[[Maker], Maker], told: Telling
+    ) -> Run:
         model, watcher = self.model, self.watcher
         trials = Trials.of(self._folder(f"{TRIALS}/one"), self.resume)
         training, validation = self._begin()
@@ -70,7 +75,7 @@ class Fitting:
             watcher.line("the trunk was trained before: were it on these photos, they flatter it")
         run = recipe.follow(
             model.network, model.preprocessing, training, validation, self.options,
-            self.cache, watcher, effort, trials,
+            self.cache, watcher, effort, trials, made,
         )  # fmt: skip
         model.temperature = run.temperature
         estimate = run.estimate and run.estimate.to_json()

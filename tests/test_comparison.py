@@ -106,7 +106,7 @@ def test_without_names_those_are_compared_whose_weights_are_here(
 
 
 def test_the_small_network_of_a_package_is_here() -> None:
-    assert Candidate("efficientnet_lite0", "imagenet1k_v1") in comparison._here()
+    assert Candidate("efficientnet_lite0", "imagenet1k_v1") in comparison.present()
 
 
 def test_what_cannot_be_compared_is_refused(folder: Path, tmp_path: Path) -> None:

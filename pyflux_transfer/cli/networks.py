@@ -1,39 +1,23 @@
-"""`pyflux-transfer summary`, `features` and `models`: the networks themselves."""
+"""`pyflux-transfer summary` and `models`: the networks themselves."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pyflux_transfer.cli import catalog, completion, options
-from pyflux_transfer.cli import terminal as report
+from pyflux_transfer.cli import catalog, completion
 from pyflux_transfer.cli.options import (
-    MAX_PIXELS,
-    MAX_SKIPPED,
-    Arch,
-    Cache,
-    Data,
-    DeviceOption,
     EngineOption,
-    FitOption,
-    MaxPixels,
-    MaxSkipped,
-    PrecisionOption,
     Size,
-    WeightsOption,
 )
-from pyflux_transfer.errors import readable
 from pyflux_transfer.insight.summary import COLUMNS, USUAL
-from pyflux_transfer.storage import check_writable, replacing
 
 
 def register(app: typer.Typer) -> None:
-    """Add `summary`, `features` and `models` to a command line."""
+    """Add `summary` and `models` to a command line."""
     app.command()(summary)
-    app.command()(features)
     app.command()(models)
 
 
@@ -67,50 +51,6 @@ def summary(
         return
     chosen = [name.strip() for name in columns.split(",") if name.strip()]
     net.summary(depth, columns=chosen, batch_size=batch_size)
-
-
-def features(
-    data: Data,
-    out: Annotated[Path, typer.Option(help="The .npz file to write.")],
-    arch: Arch = "resnet50",
-    cut: Annotated[
-        str,
-        typer.Option(
-            metavar="STAGE|N",
-            help="Take what enters this stage or unit.",
-            autocompletion=completion.cuts,
-        ),
-    ] = "head",
-    weights: WeightsOption = "imagenet",
-    size: Size = None,
-    fit: FitOption = None,
-    cache: Cache = True,
-    max_pixels: MaxPixels = MAX_PIXELS,
-    max_skipped: MaxSkipped = MAX_SKIPPED,
-    engine: EngineOption = "auto",
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
-) -> None:
-    """Write the trunk's features of photos, with labels and paths, as .npz."""
-    import numpy as np
-
-    from pyflux_transfer.classifier import load
-
-    check_writable(out)
-    place = options.cut(cut)
-    net = load(
-        arch, weights=weights, engine=engine, device=device, precision=precision, size=size,
-        fit=fit,
-    )  # fmt: skip
-    watcher = report.Terminal()
-    found, labels, paths = net.features(
-        data, cut=place, cache=cache, max_pixels=max_pixels, max_skipped=max_skipped,
-        watcher=watcher,
-    )  # fmt: skip
-    names = np.array([readable(path) for path in paths])
-    with replacing(out) as temporary, temporary.open("wb") as file:
-        np.savez(file, features=found, labels=np.array(labels), paths=names)
-    watcher.line(f"saved {out}: features {found.shape}, labels, paths")
 
 
 def models(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from pyflux_transfer.cli import scale
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
     INTERRUPTED,
@@ -57,7 +58,10 @@ def predict(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Keep answers in this .csv or .jsonl; the same command goes on there."),
+        typer.Option(
+            help="Keep answers in this .csv or .jsonl, with --shard or --cluster in this folder; "
+            "the same command goes on there."
+        ),
     ] = None,
     url: Annotated[
         str, typer.Option(help="Ask this service; give photos alone.", rich_help_panel="Service")
@@ -70,6 +74,11 @@ def predict(
     ] = "",
     batch_size: BatchSize = 16,
     max_pixels: MaxPixels = MAX_PIXELS,
+    shard: scale.ShardOption = "",
+    cluster: scale.ClusterOption = "",
+    workers: scale.WorkersOption = None,
+    gpus: scale.GpusOption = 0.0,
+    form: scale.FormatOption = "parquet",
     engine: EngineOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
@@ -83,6 +92,14 @@ def predict(
         raise InputError("Choose one of --json and --csv.")
     if explain and url:
         raise InputError("--explain computes here. Give the bundle, and leave --url out.")
+    if shard or cluster:
+        job = scale.predictions(files, batch_size, max_pixels, engine, precision)
+        if scale.do(
+            job, str(files[1]), out, shard=shard, cluster=cluster, workers=workers, gpus=gpus,
+            form=form,
+        ).unreadable:  # fmt: skip
+            raise typer.Exit(InputError.exit_status)
+        return
     if out:
         _refuse_beside(out, as_json or as_csv, url)
     show: Callable[[Iterable[Prediction]], None] = report.predictions

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pyflux_transfer.cli import compare, completion
+from pyflux_transfer.cli import compare, completion, scale
 from pyflux_transfer.cli import options as cli_options
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
@@ -137,6 +137,9 @@ def train(
     precision: PrecisionOption = "auto",
     workers: Workers = 2,
     cache: Cache = True,
+    cluster: scale.ClusterOption = "",
+    cluster_workers: scale.WorkersOption = None,
+    cluster_gpus: scale.GpusOption = 0.0,
 ) -> None:
     """Train a classifier on a folder of photos and save it as one file.
 
@@ -177,6 +180,21 @@ def train(
     share = cli_options.validation(valid)
     given = _given(context)
     refuse_effort(given, quality, minutes)
+    if cluster:
+        scale.refuse_steps(given - ({"arch"} if arch == "auto" else set()), quality)
+        net = load(
+            arch, weights=weights, engine=engine, device=device, precision=precision, size=size,
+            fit=fit,
+        )  # fmt: skip
+        model, run = scale.train(
+            net, data, target, {k: v for k, v in vars(options).items() if k in given},
+            cluster=cluster, workers=cluster_workers, gpus=cluster_gpus, run_dir=run_dir,
+            watcher=common["watcher"],
+        )  # fmt: skip
+        model.save(target)
+        for line in (*run.outcome(), f"saved {target}"):
+            common["watcher"].line(line)
+        return
     classes = class_names(data)
     head = Head(len(classes), tuple(hidden or ()), dropout, keep=keep)
     refuse_steps(arch, head, cut if "cut" in given else None, epochs, lr, fine_tune)

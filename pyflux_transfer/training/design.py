@@ -90,9 +90,10 @@ def reduce(features: Array | Features, *, alike: bool = False) -> Design:
     rows = Rows.of(features)
     with workers() as by:
         standard = Standard.of(rows, by, alike=alike)
-        if min(rows.count, rows.width) > WIDEST:
+        if (rows.width if rows.apart else min(rows.count, rows.width)) > WIDEST:
             return _plain(rows, standard, by)
-        return (_dual if rows.count < rows.width else _primal)(rows, standard, by)
+        few = rows.count < rows.width and rows.apart is None
+        return (_dual if few else _primal)(rows, standard, by)
 
 
 def _dual(rows: Rows, standard: Standard, by: Workers) -> Design:
@@ -130,7 +131,7 @@ def _primal(rows: Rows, standard: Standard, by: Workers) -> Design:
     values, vectors = np.linalg.eigh(found)
     lift, drop = _affine(standard, vectors)
     spectrum = np.append(values.clip(0), 1)
-    if not rows.small:
+    if not rows.small or rows.apart is not None:
         return Design(standard, rows, spectrum, lift, drop, lift)
 
     held = np.empty((rows.count, rows.width), np.float32)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import Timeout
@@ -57,23 +58,29 @@ class Item:
 
 @dataclass(frozen=True)
 class Features:
-    """What the trunk made of a list of items: `take(indices)` gives rows, from memory or disk."""
+    """What the trunk made of a list of items: `take(indices)` gives rows, from memory or disk.
+
+    `apart` is as in `rows.Rows`.
+    """
 
     shape: Shape
     count: int
     take: Callable[[Indices], Array]
+    apart: Any = None
 
 
 @dataclass(frozen=True)
 class Cache:
     """Where features are kept: `folder=None` keeps nothing between runs.
 
-    Up to `memory_bytes` are held in memory, more are read from the file batch by batch.
+    Up to `memory_bytes` are held in memory, more are read from the file batch by batch. Where
+    another run is writing the same features, `wait_s` says how long to wait for them.
     """
 
     folder: Path | None
     memory_bytes: int = MEMORY_BYTES
     disk_bytes: int = stores.DISK_BYTES
+    wait_s: float = 0.0
 
     @classmethod
     def of(cls, given: bool | Cache) -> Cache:
@@ -196,7 +203,7 @@ def _shelves(
         try:
             if _has_room(cache.folder, name, cache.disk_bytes, shape, set(keys)):
                 cache.folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(stores.lock(cache.folder / name).acquire(timeout=0))
+                stack.enter_context(stores.lock(cache.folder / name).acquire(timeout=cache.wait_s))
                 shelves.kept = Store(cache.folder / name, shape)
         except Timeout:
             watcher.line("the feature cache is in use by another run: features are not kept")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from pyflux_transfer.engines.base import Labels
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.design import Design, Doubles, Floats
-from pyflux_transfer.training.rows import ALONE, Workers, workers
+from pyflux_transfer.training.rows import ALONE, Rows, Workers, workers
 
 TOLERANCE = 1e-9  # part of the loss by which it may exceed its minimum, as its curvature reckons
 FORCING = 0.1  # a Newton step is solved for until its residual has shrunk to this part,
@@ -60,6 +61,15 @@ class Problem:
         kept = np.ones((1, len(labels))) if held_out is None else 1.0 - held_out
         return cls(design, labels, wanted, kept / (kept @ scale[labels])[:, None])
 
+    @property
+    def sums(self) -> Sums:
+        """What sums over the rows: this process, or those that have them."""
+        rows = self.design.rows
+        if rows.apart is not None:
+            sums: Sums = rows.apart.sums(self.labels, self.wanted, self.share)
+            return sums
+        return Blocks(rows, self.labels, self.wanted, self.share)
+
     def start(self) -> Doubles:
         """Return the optimum of an infinite decay: no weights, biases that give class shares.
 
@@ -73,6 +83,65 @@ class Problem:
         return start
 
 
+class Sums(Protocol):
+    """The sums over all rows that a step needs, wherever the rows are."""
+
+    def look(self, lifted: Floats, by: Workers) -> Looked:
+        """Return loss (K,), spread (C, K), slope (C·K, F + 1) and the chances there."""
+
+    def bending(self, chances: Any, by: Workers) -> Callable[[Floats], Doubles]:
+        """Return the product of the curvature, where the chances were, with (C·K, F + 1)."""
+
+
+Looked = tuple[Doubles, Doubles, Floats, Any]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Sums over rows that this process reads, block by block; see `Problem` for the fields."""
+
+    rows: Rows
+    labels: Labels
+    wanted: Doubles
+    share: Doubles
+
+    def look(self, lifted: Floats, by: Workers) -> Looked:
+        """Return loss (K,), spread (C, K), slope (C·K, F + 1), and chances (C, K, n) a block."""
+        classes, count = len(self.wanted), len(self.share)
+        slope, spread = np.zeros(lifted.shape), np.zeros((classes, count))
+        loss, chances = np.zeros(count), list[Array]()
+        for part in by.each(partial(_look_at, self, lifted), self.rows.blocks(len(lifted))):
+            loss += part[0]
+            spread += part[1]
+            slope += part[2]
+            chances.append(part[3])
+        return loss, spread, slope, chances
+
+    def bending(self, chances: list[Array], by: Workers) -> Callable[[Floats], Doubles]:
+        """Return the product of the curvature with weights (C·K, F + 1) float32, summed."""
+        mass = self.wanted.sum(axis=0)[self.labels]
+        share = (self.share * mass).astype(np.float32)
+        blocks = self.rows.blocks(len(self.wanted) * len(self.share))
+        there = {where.start: p for where, p in zip(blocks, chances, strict=True)}
+
+        def part(lifted: Floats, where: slice) -> Floats:
+            x, p = self.rows.read(where), there[where.start]
+            t = (lifted[:, :-1] @ x.T + lifted[:, -1:]).reshape(p.shape)
+            t *= p
+            t -= p * t.sum(axis=0)
+            t *= share[:, where]
+            flat = t.reshape(len(lifted), -1)
+            return np.column_stack([flat @ x, flat.sum(axis=1)])
+
+        def product(lifted: Floats) -> Doubles:
+            found = np.zeros(lifted.shape)
+            for some in by.each(partial(part, lifted), blocks):
+                found += some
+            return found
+
+        return product
+
+
 @dataclass(frozen=True)
 class Point:
     """Coefficients and what their losses look like there."""
@@ -82,7 +151,7 @@ class Point:
     value: Doubles  # (K,) with the penalty
     gradient: Doubles  # (C, K, R + 1)
     metric: Doubles  # (C, K, R + 1), about the curvature's diagonal
-    chances: list[Array]  # (C, K, n) float32 for each block of rows
+    chances: Any  # (C, K, n) float32 for each block of rows, or what means them
 
     def excess(self) -> Doubles:
         """Return by how much each value exceeds its minimum (K,), as the curvature reckons."""
@@ -116,17 +185,9 @@ def minimise(
 
 def look(problem: Problem, coefficients: Doubles, decay: float, by: Workers = ALONE) -> Point:
     """Compute losses, gradients and chances at coefficients (C, K, R + 1)."""
-    classes, count, width = coefficients.shape
-    design = problem.design
+    width, design = coefficients.shape[-1], problem.design
     lifted = design.lift(coefficients.reshape(-1, width))
-    slope, spread = np.zeros_like(lifted), np.zeros((classes, count))
-    loss, chances = np.zeros(count), list[Array]()
-    blocks = design.rows.blocks(len(lifted))
-    for part in by.each(partial(_look_at, problem, lifted), blocks):
-        loss += part[0]
-        spread += part[1]
-        slope += part[2]
-        chances.append(part[3])
+    loss, spread, slope, chances = problem.sums.look(lifted, by)
     penalty = _penalty(decay, width)
     gradient = design.drop(slope).reshape(coefficients.shape) + penalty * coefficients
     value = loss + _dot(coefficients, penalty * coefficients) / 2
@@ -134,12 +195,10 @@ def look(problem: Problem, coefficients: Doubles, decay: float, by: Workers = AL
     return Point(coefficients, loss, value, gradient, metric, chances)
 
 
-def _look_at(
-    problem: Problem, lifted: Floats, where: slice
-) -> tuple[Doubles, Doubles, Floats, Array]:
+def _look_at(sums: Blocks, lifted: Floats, where: slice) -> tuple[Doubles, Doubles, Floats, Array]:
     """Return a block's part in loss (K,), spread (C, K) and slope (C·K, F + 1); its chances."""
-    block = problem.design.rows.read(where)
-    target, share = problem.wanted[:, problem.labels[where]], problem.share[:, where]
+    block = sums.rows.read(where)
+    target, share = sums.wanted[:, sums.labels[where]], sums.share[:, where]
     z = lifted[:, :-1] @ block.astype(np.float64).T + lifted[:, -1:]
     z = z.reshape(len(target), len(share), -1)
     z -= z.max(axis=0)
@@ -164,25 +223,10 @@ def _curvature(
     """Return the product of the second derivative with coefficients (C, K, R + 1) float32."""
     design, shape = problem.design, point.gradient.shape
     penalty = _penalty(decay, shape[-1]).astype(np.float32)
-    mass = problem.wanted.sum(axis=0)[problem.labels]
-    share = (problem.share * mass).astype(np.float32)
-    blocks = design.rows.blocks(shape[0] * shape[1])
-    chances = {where.start: p for where, p in zip(blocks, point.chances, strict=True)}
-
-    def part(lifted: Floats, where: slice) -> Floats:
-        x, p = design.rows.read(where), chances[where.start]
-        t = (lifted[:, :-1] @ x.T + lifted[:, -1:]).reshape(p.shape)
-        t *= p
-        t -= p * t.sum(axis=0)
-        t *= share[:, where]
-        flat = t.reshape(len(lifted), -1)
-        return np.column_stack([flat @ x, flat.sum(axis=1)])
+    bent = problem.sums.bending(point.chances, by)
 
     def product(v: Array) -> Array:
-        lifted = design.lift(v.reshape(-1, shape[-1]))
-        found = np.zeros(lifted.shape)
-        for some in by.each(partial(part, lifted), blocks):
-            found += some
+        found = bent(design.lift(v.reshape(-1, shape[-1])))
         return design.drop(found.astype(np.float32)).reshape(shape) + penalty * v
 
     return product

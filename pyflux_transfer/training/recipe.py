@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,11 +75,13 @@ def follow(
     watcher: Watcher,
     effort: Effort,
     trials: Trials = NONE_KEPT,
+    made: Callable[[Maker], Maker] = lambda maker: maker,
 ) -> Run:
     """Find the best model for the training photos; validation images, where given, are told apart.
 
     A run that fails or is interrupted before the head is solved leaves the network as it was;
-    Ctrl-C after that leaves the solved head.
+    Ctrl-C after that leaves the solved head. `made` may put another maker of examples in place of
+    the usual one.
     """
     timer = Timer()
     stopped: Stopped = "finished"
@@ -87,7 +89,7 @@ def follow(
     same = twice(train, valid, watcher)
     network.cut_at(resolve_cut(network.units, "head"))
     with _kept(cache) as cache:
-        maker = Maker(network, preprocessing, options, cache, timer, watcher)
+        maker = made(Maker(network, preprocessing, options, cache, timer, watcher))
         found = solve_head(maker, train)
         records = [_record(found, timer)]
         solved(watcher, records[0])

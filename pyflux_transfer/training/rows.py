@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock, RLock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -67,11 +67,16 @@ def _threads() -> int:
 
 @dataclass(frozen=True)
 class Rows:
-    """Numbers (count, width) float32 that are read some rows at a time, by any thread."""
+    """Numbers (count, width) float32 that are read some rows at a time, by any thread.
+
+    `apart`, where rows lie in other processes, has `sums(labels, wanted, share)`: what sums over
+    them there (`logistic.Sums`).
+    """
 
     count: int
     width: int
     read: Callable[[slice], Array]  # → (n, width)
+    apart: Any = None
 
     @classmethod
     def of(cls, features: Array | Features) -> Rows:
@@ -119,4 +124,4 @@ def _by_turns(features: Features) -> Rows:
             block = features.take(range(rows.start, rows.stop))
         return np.asarray(block.reshape(-1, width), np.float32)
 
-    return Rows(features.count, width, read)
+    return Rows(features.count, width, read, features.apart)
