@@ -33,6 +33,7 @@ LAYERS = (
         "classifier",
         "comparison",
         "serving.*",
+        "export.*",
         "inspection",
         "labelling",
         "judgement",
@@ -58,6 +59,8 @@ OWNERS = {
     "matplotlib": ("insight.plot",),
     "jinja2": ("insight.page",),
     "threadpoolctl": ("training.rows",),
+    "onnx": ("export.*",),
+    "onnxruntime": ("export.*",),
     "sklearn": ("demo",),
     "filelock": ("training.*",),
 }
