@@ -355,7 +355,7 @@ class Classifier(Model):
         self,
         path: str | Path,
         *,
-        input: Literal["image", "tensor"] = "image",  # noqa: A002
+        input: Literal["image", "tensor"] = "image",
         compare: Source | Iterable[Source] | None = None,
         int8: Source | Iterable[Source] | None = None,
         max_loss: float = writing.MAX_LOSS,

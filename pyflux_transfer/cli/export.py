@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 def export(
     bundle: BundleArgument,
     out: Annotated[Path, typer.Option(help="File to write (.onnx).")] = Path("model.onnx"),
-    input: Annotated[  # noqa: A002
+    input: Annotated[
         Literal["image", "tensor"],
         typer.Option(help="image: one photo of any size; tensor: prepared batches."),
     ] = "image",
@@ -68,7 +68,8 @@ def _compared(found: Comparison) -> list[str]:
              f"{found.difference:.2g}"]  # fmt: skip
     if found.from_files is not None:
         lines.append(
-            f"beside `predict` on the files, which reads large JPEGs smaller: {found.from_files:.2g}"
+            "beside `predict` on the files, which reads large JPEGs smaller: "
+            f"{found.from_files:.2g}"
         )
     lines.append(
         f"one photo takes {1000 * found.theirs_s:.1f} ms in ONNX Runtime, "

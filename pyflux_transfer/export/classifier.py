@@ -20,22 +20,25 @@ Input = Literal["image", "tensor"]
 BATCH, LOGITS, ANSWER = "images", "logits", "probabilities"
 
 
-def model(bundle: Bundle, given: Input = "image") -> ModelProto:
+def model(bundle: Bundle, given: Input = "image", answer: str = ANSWER) -> ModelProto:
     """Return a bundle's graph.
 
     With "image" it takes one photo (height, width, 3) uint8 of any size and prepares it, with
-    "tensor" prepared batches (N, 3, crop, crop) float32. It gives probabilities (N, classes).
+    "tensor" prepared batches (N, 3, crop, crop) float32. It gives probabilities (N, classes), or as
+    `answer` the logits of which these are made.
     Raises InputError for weights that one file cannot hold.
     """
     lookup(dict.fromkeys(INPUTS), given, "input")
     to, side = Writer(bundle.state), bundle.preprocessing.crop
     x = write_pixels(to, bundle.preprocessing) if given == "image" else BATCH
     logits = write_units(to, Plan(bundle.row, bundle.head).units, x, (1, 3, side, side))
-    scaled = to.node("Div", logits, to.constant(bundle.temperature, name="temperature"))
-    to.rename(to.node("Softmax", scaled, axis=-1), ANSWER)
+    if answer == ANSWER:
+        logits = to.node("Div", logits, to.constant(bundle.temperature, name="temperature"))
+        logits = to.node("Softmax", logits, axis=-1)
+    to.rename(logits, answer)
     count: int | str = 1 if given == "image" else "N"
     taken: Value = (BATCH, np.float32, ("N", 3, side, side))
     if given == "image":
         taken = (IMAGE, np.uint8, ("height", "width", 3))
-    answer: Value = (ANSWER, np.float32, (count, len(bundle.classes)))
-    return to.model(taken, answer, facts(bundle, given), about(bundle, given))
+    told: Value = (answer, np.float32, (count, len(bundle.classes)))
+    return to.model(taken, told, facts(bundle, given), about(bundle, given))

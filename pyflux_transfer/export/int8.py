@@ -18,7 +18,6 @@ from pyflux_transfer.errors import ExportError, InputError
 from pyflux_transfer.export.graph import with_shapes
 from pyflux_transfer.export.running import Exported, answerable, read, seconds
 
-MAX_LOSS = 0.01  # of accuracy, or of agreement where the photos have no labels
 LEAST = 10  # photos
 CALIBRATED, JUDGED = 100, 500  # photos at most
 _OPS = ("Conv", "MatMul", "Gemm", "Add", "Relu", "Clip", "MaxPool", "Concat")
@@ -152,9 +151,7 @@ def _labels(named: Sequence[tuple[str, Source]], bundle: Bundle) -> Any:
     return np.array([numbers[folder] for folder in folders])
 
 
-def _thinned(
-    named: Sequence[tuple[str, Source]], most: int
-) -> Sequence[tuple[str, Source]]:
+def _thinned(named: Sequence[tuple[str, Source]], most: int) -> Sequence[tuple[str, Source]]:
     """Return so many at most, spread over all."""
     places = np.linspace(0, len(named) - 1, min(len(named), most)).round().astype(int)
     return [named[place] for place in places]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pyflux_transfer.export.graph import Graph
+from pyflux_transfer.export.graph import Anything, Graph
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import Layer
 
@@ -26,6 +26,8 @@ class Writer(Graph):
         channels: int, norm: Layer | None = None, eps: float = 0.0,
     ) -> str:  # fmt: skip
         """Convolve images of so many channels; a norm behind is folded into weight and bias."""
+        weight: Anything
+        bias: Anything | None
         weight, bias = self._weights(layer)
         if norm is not None:
             factor, shift = self._affine(norm, eps)
@@ -83,8 +85,8 @@ class Writer(Graph):
         name = f"{layer.name}{layer.joint}"
         return self.tensors[f"{name}weight"], self.tensors[f"{name}bias"] if layer.bias else None
 
-    def _affine(self, norm: Layer, eps: float) -> tuple[Array, Array]:
-        """Return what a BatchNorm multiplies by and adds, in float64: it is rounded once."""
+    def _affine(self, norm: Layer, eps: float) -> tuple[Anything, Anything]:
+        """Return what a BatchNorm multiplies by and adds, in float64: the products round once."""
         leaves = ("weight", "bias", "running_mean", "running_var")
         weight, bias, mean, var = (
             self.tensors[f"{norm.name}.{leaf}"].astype(np.float64) for leaf in leaves

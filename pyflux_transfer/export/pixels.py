@@ -1,7 +1,8 @@
 """From raw pixels to what a network takes, as ONNX nodes: what `data.preprocess` does.
 
-Pillow resizes in two passes and rounds to whole levels after each. So does the graph: a pass is a product with the matrix of the filter's weights, which is made in the graph from
-the photo's size. (ONNX's own Resize has such filters, but runtimes differ in them or lack them.)
+Pillow resizes in two passes and rounds to whole levels after each. So does the graph: a pass is a
+product with the matrix of the filter's weights, which is made in the graph from the photo's size.
+(ONNX's own Resize has such filters, but runtimes differ in them or lack them.)
 """
 
 from __future__ import annotations

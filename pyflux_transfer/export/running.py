@@ -91,7 +91,7 @@ def compare(
     last: Pixels | None = None
 
     def ours(image: Array) -> Array:
-        return probabilities(network, image[None], bundle.temperature)[0]
+        return np.asarray(probabilities(network, image[None], bundle.temperature)[0])
 
     for photo in photos:
         image = prepare(photo.pixels, how)

@@ -82,8 +82,10 @@ def _embed(to: Writer, node: Node, x: str, shape: Shape) -> str:
     o, (channels, high, wide) = node.options, shape[1:]
     side, places = int(o["side"]), learnt[:, 1:]
     if (high, wide) != (side, side):
-        how = {"offset": float(o["offset"]), "aligned": bool(o["aligned"])}
-        rows, columns = (resampling(side, count, **how) for count in (high, wide))
+        rows, columns = (
+            resampling(side, count, offset=float(o["offset"]), aligned=bool(o["aligned"]))
+            for count in (high, wide)
+        )
         grid = places.reshape(side, side, channels)
         places = np.einsum("hr,wc,rcd->hwd", rows, columns, grid).reshape(1, -1, channels)
     flat = to.node("Reshape", x, to.constant([0, channels, high * wide], np.int64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ def export(
     bundle: Bundle,
     out: str | Path,
     *,
-    input: Input = "image",  # noqa: A002
+    input: Input = "image",
     compare: Source | Iterable[Source] | None = None,
     int8: Source | Iterable[Source] | None = None,
     max_loss: float = MAX_LOSS,
@@ -90,8 +90,7 @@ def prepared(out: str | Path) -> Path:
         import onnxruntime  # noqa: F401
     except ModuleNotFoundError as error:
         raise InputError(
-            f"Export needs more packages ({error.name}). "
-            "Run: pip install 'pyflux-transfer[export]'"
+            f"Export needs more packages ({error.name}). Run: pip install 'pyflux-transfer[export]'"
         ) from None
     check_writable(target)
     return target
@@ -105,11 +104,10 @@ def _compared(
     from pyflux_transfer.export.pictures import pictures
 
     how = bundle.preprocessing
-    photos: Callable[[], Iterable[running.Photo]] = lambda: pictures(how.crop, how.resize)
+    photos: Iterable[running.Photo] = pictures(how.crop, how.resize)
     if named is not None:
-        given = named
-        photos = lambda: running.read(given, bundle, max_pixels)
-    return running.compare(running.Exported(path), network, bundle, photos(), max_pixels)
+        photos = running.read(named, bundle, max_pixels)
+    return running.compare(running.Exported(path), network, bundle, photos, max_pixels)
 
 
 @contextmanager
