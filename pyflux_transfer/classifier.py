@@ -24,6 +24,8 @@ from pyflux_transfer.data.preprocess import load as load_image
 from pyflux_transfer.engines.base import Precision
 from pyflux_transfer.errors import ImageError, InputError
 from pyflux_transfer.explain import Explanation
+from pyflux_transfer.export import writing
+from pyflux_transfer.export.writing import Export
 from pyflux_transfer.fitting import Fitting, starts_unsolved
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.judgement import judge
@@ -360,6 +362,31 @@ class Classifier(Model):
     def save(self, path: str | Path) -> Path:
         """Write the bundle (one `.safetensors` file) atomically and return its path."""
         return loading.save(self, path)
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        input: Literal["image", "tensor"] = "image",
+        compare: Source | Iterable[Source] | None = None,
+        int8: Source | Iterable[Source] | None = None,
+        max_loss: float = writing.MAX_LOSS,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Export:
+        """Write an ONNX file that answers as this model does, and return how they compare.
+
+        It takes one photo (height, width, 3) uint8, of which it makes what the network wants, or
+        with `input="tensor"` prepared batches (N, 3, crop, crop) float32. ONNX Runtime runs it on
+        the photos of `compare`, else on made pictures. `int8` names photos (as in `predict`) on
+        which it is quantised to 8 bits. Raises InputError where the extra `export` is missing,
+        ExportError where its answers differ, or 8 bits lose more than `max_loss`; nothing is
+        written then.
+        """
+        own = self.network if self.network.precision == "fp32" else None
+        return writing.export(
+            loading.bundled(self), path, input=input, compare=compare, int8=int8,
+            max_loss=max_loss, engine=self.network.engine, network=own, max_pixels=max_pixels,
+        )  # fmt: skip
 
     def summary(
         self,

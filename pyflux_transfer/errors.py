@@ -51,6 +51,10 @@ class EngineError(PyFluxTransferError):
     """An engine cannot start, or failed inside a call."""
 
 
+class ExportError(PyFluxTransferError):
+    """An exported file does not answer as its bundle does."""
+
+
 class ServiceError(PyFluxTransferError):
     """The service, or a running service asked by a client, cannot answer."""
 

@@ -86,6 +86,11 @@ def save(model: Model, path: str | Path) -> Path:
     """Write a model's bundle atomically and return its path."""
     if Path(path).suffix != ".safetensors":
         raise InputError(f"A bundle's name must end in .safetensors, got '{path}'.")
+    return bundles.write(path, bundled(model))
+
+
+def bundled(model: Model) -> Bundle:
+    """Return a model as the bundle that would be saved. Raises InputError for one without head."""
     refuse_headless(model)
     engine = model.network.engine
     info = {
@@ -99,11 +104,10 @@ def save(model: Model, path: str | Path) -> Path:
             **_versions({"flux": "juliacall"}.get(engine, engine)),
         },
     }
-    bundle = Bundle(
+    return Bundle(
         model.plan.architecture.name, model.classes, model.plan.head, model.preprocessing,
         model.network.cut, model.network.state(), info, model.temperature,
     )  # fmt: skip
-    return bundles.write(path, bundle)
 
 
 def _is_bundle(weights: str | Path | None) -> TypeGuard[str | Path]:

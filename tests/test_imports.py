@@ -34,6 +34,7 @@ LAYERS = (
         "comparison",
         "serving.*",
         "cluster.*",
+        "export.*",
         "inspection",
         "labelling",
         "judgement",
@@ -65,12 +66,13 @@ OWNERS = {
     "jinja2": ("insight.page",),
     "threadpoolctl": ("training.rows",),
     "sklearn": ("demo", "sklearn"),
-    "pyarrow": ("data.tabular.frames",),
+    "pyarrow": ("data.tabular.frames", "cluster.*"),
     "datasets": ("data.tabular.huggingface",),
+    "onnx": ("export.*",),
+    "onnxruntime": ("export.*",),
     "filelock": ("training.*",),
     "ray": ("cluster.*",),
     "optuna": ("cluster.*",),
-    "pyarrow": ("cluster.*",),
     "fsspec": ("cluster.*",),
 }
 

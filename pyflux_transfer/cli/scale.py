@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from pyflux_transfer.training.callbacks import Watcher
     from pyflux_transfer.training.train import Run
 
-_SHARES = {"rich_help_panel": "Shares, and a cluster"}
+_shares = partial(typer.Option, rich_help_panel="Shares, and a cluster")
 ShardOption = Annotated[
-    str, typer.Option(metavar="I/N", help="Do this share, as 3/8, and keep it in --out.", **_SHARES)
+    str, _shares(metavar="I/N", help="Do this share, as 3/8, and keep it in --out.")
 ]
 ClusterOption = Annotated[
     str,
@@ -38,11 +39,9 @@ WorkersOption = Annotated[
 ]
 GpusOption = Annotated[
     float,
-    typer.Option("--cluster-gpus", help="GPUs a worker, or its part of one.", min=0, **_SHARES),
+    _shares("--cluster-gpus", help="GPUs a worker, or its part of one.", min=0),
 ]
-FormatOption = Annotated[
-    str, typer.Option("--format", help="Of the parts: parquet, jsonl or csv.", **_SHARES)
-]
+FormatOption = Annotated[str, _shares("--format", help="Of the parts: parquet, jsonl or csv.")]
 
 
 def do(

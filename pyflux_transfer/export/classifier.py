@@ -1,0 +1,44 @@
+"""A bundle's whole graph: pixels or a batch in, probabilities out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from onnx import ModelProto
+
+from pyflux_transfer.bundle import Bundle
+from pyflux_transfer.engines.base import Plan
+from pyflux_transfer.errors import lookup
+from pyflux_transfer.export.facts import INPUTS, about, facts
+from pyflux_transfer.export.graph import Value
+from pyflux_transfer.export.layers import Writer
+from pyflux_transfer.export.pixels import IMAGE, write_pixels
+from pyflux_transfer.export.units import write_units
+
+Input = Literal["image", "tensor"]
+BATCH, LOGITS, ANSWER = "images", "logits", "probabilities"
+
+
+def model(bundle: Bundle, given: Input = "image", answer: str = ANSWER) -> ModelProto:
+    """Return a bundle's graph.
+
+    With "image" it takes one photo (height, width, 3) uint8 of any size and prepares it, with
+    "tensor" prepared batches (N, 3, crop, crop) float32. It gives probabilities (N, classes), or as
+    `answer` the logits of which these are made.
+    Raises InputError for weights that one file cannot hold.
+    """
+    lookup(dict.fromkeys(INPUTS), given, "input")
+    to, side = Writer(bundle.state), bundle.preprocessing.crop
+    x = write_pixels(to, bundle.preprocessing) if given == "image" else BATCH
+    logits = write_units(to, Plan(bundle.row, bundle.head).units, x, (1, 3, side, side))
+    if answer == ANSWER:
+        logits = to.node("Div", logits, to.constant(bundle.temperature, name="temperature"))
+        logits = to.node("Softmax", logits, axis=-1)
+    to.rename(logits, answer)
+    count: int | str = 1 if given == "image" else "N"
+    taken: Value = (BATCH, np.float32, ("N", 3, side, side))
+    if given == "image":
+        taken = (IMAGE, np.uint8, ("height", "width", 3))
+    told: Value = (answer, np.float32, (count, len(bundle.classes)))
+    return to.model(taken, told, facts(bundle, given), about(bundle, given))

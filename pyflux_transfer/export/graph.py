@@ -1,0 +1,99 @@
+"""An ONNX graph that grows: nodes, constants, and names that tell where they belong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx.helper import np_dtype_to_tensor_dtype
+from onnx.shape_inference import infer_shapes
+
+from pyflux_transfer._version import __version__
+from pyflux_transfer.errors import InputError
+
+OPSET = 18
+IR_VERSION = 9  # of ONNX 1.14 and ONNX Runtime 1.15
+LARGEST_BYTES = 2**31 - 2**20  # protobuf's limit, with room for what is not weights
+Anything = np.ndarray[Any, Any]
+Value = tuple[str, type[np.generic], tuple[int | str, ...]]  # name, dtype, shape
+
+
+class Graph:
+    """Nodes and constants under construction; a value is known by its name."""
+
+    def __init__(self) -> None:
+        self.scope = ""
+        self._nodes: list[NodeProto] = []
+        self._constants: dict[str, Anything] = {}
+        self._counts: Counter[str] = Counter()
+
+    def node(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
+        """Add a node and return the name of its value; of several outputs that of the first.
+
+        The others are called the same with .1, .2 … behind.
+        """
+        name = self._named(op)
+        names = [name, *(f"{name}.{i}" for i in range(1, outputs))]
+        self._nodes.append(helper.make_node(op, inputs, names, name, **attributes))
+        return name
+
+    def constant(self, value: Any, dtype: Any = np.float32, name: str = "") -> str:
+        """Keep an array and return its name; one name is one array."""
+        name = name or self._named("constant")
+        self._constants[name] = np.ascontiguousarray(value, dtype).reshape(np.shape(value))
+        return name
+
+    def choose(self, condition: str, then: Callable[[], str], other: Callable[[], str]) -> str:
+        """Add two ways of which one is taken when the graph runs; both give float32."""
+        branches = {}
+        for key, write in (("then_branch", then), ("else_branch", other)):
+            outside, self._nodes = self._nodes, []
+            value = write()
+            inside, self._nodes = self._nodes, outside
+            gives = helper.make_tensor_value_info(value, TensorProto.FLOAT, None)
+            branches[key] = helper.make_graph(inside, key, [], [gives])
+        return self.node("If", condition, **branches)
+
+    def rename(self, value: str, name: str) -> None:
+        """Give the graph's output its name."""
+        self._nodes.append(helper.make_node("Identity", [value], [name], name))
+
+    def model(self, given: Value, answer: Value, facts: dict[str, str], about: str) -> ModelProto:
+        """Return the graph as a model. Raises InputError where it is too large for one file."""
+        size = sum(value.nbytes for value in self._constants.values())
+        if size > LARGEST_BYTES:
+            raise InputError(
+                f"The weights take {size / 2**30:.1f} GiB, and an ONNX file holds 2 GiB. "
+                "Export a smaller architecture (see: pyflux-transfer models)."
+            )
+        values = [[_value(given)], [_value(answer)]]
+        graph = helper.make_graph(self._nodes, "classifier", *values, doc_string=about)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
+            producer_name="pyflux-transfer", producer_version=__version__, doc_string=about,
+        )  # fmt: skip
+        helper.set_model_props(model, facts)
+        for name, value in self._constants.items():
+            tensor = model.graph.initializer.add()  # in place: large ones are not copied twice
+            tensor.name, tensor.data_type = name, np_dtype_to_tensor_dtype(value.dtype)
+            tensor.dims.extend(value.shape)
+            tensor.raw_data = value.tobytes()
+        return model
+
+    def _named(self, what: str) -> str:
+        base = f"{self.scope}/{what}" if self.scope else what
+        self._counts[base] += 1
+        return base if self._counts[base] == 1 else f"{base}_{self._counts[base]}"
+
+
+def with_shapes(model: ModelProto) -> ModelProto:
+    """Return the model with the shapes of its values, which quantisation wants."""
+    return infer_shapes(model)
+
+
+def _value(value: Value) -> Any:
+    name, dtype, shape = value
+    return helper.make_tensor_value_info(name, np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
