@@ -368,8 +368,8 @@ class Classifier(Model):
         path: str | Path,
         *,
         input: Literal["image", "tensor"] = "image",
-        compare: Source | Iterable[Source] | None = None,
-        int8: Source | Iterable[Source] | None = None,
+        compare: Photos | None = None,
+        int8: Photos | None = None,
         max_loss: float = writing.MAX_LOSS,
         max_pixels: int = MAX_PIXELS,
     ) -> Export:

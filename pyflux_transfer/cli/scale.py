@@ -29,13 +29,11 @@ ShardOption = Annotated[
 ]
 ClusterOption = Annotated[
     str,
-    typer.Option(metavar="ADDRESS", help="Do it on Ray: an address, auto, or local.", **_SHARES),
+    _shares(metavar="ADDRESS", help="Do it on Ray: an address, auto, or local."),
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(
-        "--cluster-workers", help="Networks on the cluster; as many as fit.", min=1, **_SHARES
-    ),
+    _shares("--cluster-workers", help="Networks on the cluster; as many as fit.", min=1),
 ]
 GpusOption = Annotated[
     float,
