@@ -15,6 +15,7 @@ from pyflux_transfer.classifier import Classifier
 from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.data.decode import MAX_PIXELS
+from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.data.preprocess import load
 from pyflux_transfer.errors import ImageError, InputError, StorageError, shortened
 from pyflux_transfer.insight.selection import select
@@ -62,7 +63,7 @@ def propose(
     unlabelled: str | Path | Sequence[str | Path],
     count: int = 20,
     *,
-    known: str | Path | None = None,
+    known: Labelled | None = None,
     batch_size: int = 16,
     workers: int = 2,
     max_pixels: int = MAX_PIXELS,
@@ -76,7 +77,13 @@ def propose(
     if count < 1:
         raise InputError(f"count must be at least 1, got {count}.")
     watcher = watcher or Silent()
-    given = [str(source) for _, source in sources(unlabelled)]
+    named = sources(unlabelled)
+    held = [name for name, source in named if not isinstance(source, (str, Path))]
+    if held:
+        raise InputError(
+            f"'{held[0]}' is no file by itself, and photos to label are. Save the images as files."
+        )
+    given = [str(source) for _, source in named]
     seen: list[str] = []
     skipped: list[Skipped] = []
     logits, rows = [], []
@@ -143,7 +150,7 @@ class _Reader:
             return error
 
 
-def _learnt(model: Classifier, known: str | Path | None, watcher: Watcher) -> Array:
+def _learnt(model: Classifier, known: Labelled | None, watcher: Watcher) -> Array:
     """Return the features of the photos that have labels already."""
     if known is None:
         return np.empty((0, 0), np.float32)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
 from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.dataset import Skipped
-from pyflux_transfer.data.reading import read_file
+from pyflux_transfer.data.decode import Source
+from pyflux_transfer.data.entries import Content
+from pyflux_transfer.data.reading import read_content, read_file
 from pyflux_transfer.errors import ImageError, InputError, ServiceError
 from pyflux_transfer.predict import Prediction, sources
 
@@ -36,7 +38,7 @@ def predict(
     `timeout_s` have gone by for a file. A file that cannot be read or answered costs no other.
     Raises ServiceError when the service cannot be reached or refuses.
     """
-    named = [(name, Path(str(source))) for name, source in sources(given)]
+    named = sources(given)
     headers = {"X-API-Key": key} if key else {}
     try:
         client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s)
@@ -44,10 +46,11 @@ def predict(
         raise InputError(f"{url!r} is no address: {error}. Write http://host:port.") from None
     with client:
 
-        def send(item: tuple[str, Path]) -> Prediction | Skipped:
-            name, path = item
+        def send(item: tuple[str, Source]) -> Prediction | Skipped:
+            name, source = item
+            path = Path(source if isinstance(source, (str, Path)) else name)
             try:
-                content = read_file(path, None)
+                content = _content(path, source)
             except ImageError as error:
                 return Skipped(path, str(error))
             answer = _ask(client, name, content, top, timeout_s)
@@ -61,6 +64,13 @@ def predict(
             return _prediction(answer.json()["predictions"][0])
 
         yield from map_ahead(send, named, workers=connections, ahead=2 * connections)
+
+
+def _content(path: Path, source: Source) -> bytes:
+    """Return the bytes of a file, or of an image within a table."""
+    if isinstance(source, (str, Path)):
+        return read_file(source, None)
+    return read_content(path, cast(Content, source), None)
 
 
 def _ask(

@@ -134,6 +134,16 @@ def test_a_parquet_file_on_the_command_line(
     done = CliRunner().invoke(app, ["check", "inside.parquet", "--arch", "tiny", *command,
                                     "--write-groups", "groups.csv"])  # fmt: skip
     assert "is no file by itself" in str(done.exception)
+    Path("decisions.csv").write_text("path,decision\n", "utf-8")
+    for words, message in [
+        (["check", "inside.parquet", "--apply", "decisions.csv"], "are inside 'inside.parquet'"),
+        (
+            ["next", "inside.safetensors", "inside.parquet", *command],
+            "'row 0' is no file by itself",
+        ),
+    ]:
+        done = CliRunner().invoke(app, words)
+        assert message in str(done.exception)
     Path("broken.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(pft.InputError, match="is no Parquet file that can be read"):
         pft.scan("broken.parquet")

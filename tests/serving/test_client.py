@@ -41,6 +41,21 @@ def test_a_folder_is_answered_in_order_and_bad_files_are_skipped(
     assert all(len(p.top) == 2 for p in good)
 
 
+def test_a_tables_files_and_images_in_memory_are_answered(shared: Service, photos: Path) -> None:
+    (photos / "table.csv").write_text("path\n8.png\n2.png\n", "utf-8")
+    found = list(predict(shared.url, photos / "table.csv"))
+    colours = list(many_colours(9))
+    assert [p.probability for p in found if isinstance(p, Prediction)] == pytest.approx(
+        [truth(colours[8]), truth(colours[2])], abs=2e-6
+    )
+    held = [{"bytes": colour(colours[4]), "path": None}, {"bytes": b"none", "path": None}]
+    answer, bad = predict(shared.url, held)  # type: ignore[arg-type]
+    assert isinstance(answer, Prediction)
+    assert answer.probability == pytest.approx(truth(colours[4]), abs=2e-6)
+    assert isinstance(bad, Skipped)
+    assert bad.path == Path("image 1")
+
+
 def test_a_busy_service_is_asked_again(start: Start, photos: Path) -> None:
     service = start("--queue", "1", "--max-images", "1").wait()
     hold = service.hold()
