@@ -98,7 +98,7 @@ def commands() -> str:
 def _command(name: str, command: Any) -> str:
     def shown(parameter: Any) -> str:
         if parameter.param_type_name == "argument":
-            return f"`{parameter.name.upper()}`"
+            return f"`{parameter.metavar or parameter.name.upper()}`"
         return " ".join(f"`{flag}`" for flag in (*parameter.opts, *parameter.secondary_opts))
 
     def default(parameter: Any) -> str:

@@ -132,3 +132,19 @@ def test_a_folder_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         check(tmp_path / "empty")
     assert fake.TINY.name == "tiny"
+
+
+def test_an_accuracy_that_training_need_not_tell_is_explained(folder: Path) -> None:
+    """Near-copies stand in one fold here, which training does with groups alone."""
+
+    def said() -> list[str]:
+        notes = Notes()
+        check(folder, watcher=notes)
+        return [line for line in notes.lines if line.startswith("this accuracy holds ")]
+
+    before = said()
+    shutil.copy(folder / "red" / "003.png", folder / "red" / "again.png")
+    (line,) = said()
+    assert line != "".join(before)
+    assert "may tell a higher one" in line
+    assert "--write-groups" in line

@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to write.")] = Path("demo-output"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write.")] = Path(
+        "demo-output"
+    ),
     engine: EngineOption = "torch",
 ) -> None:
     """Train on handwritten digits with real ImageNet weights, no download needed."""

@@ -32,7 +32,9 @@ def register(app: typer.Typer) -> None:
 
 def following(
     bundle: BundleArgument,
-    unlabelled: Annotated[Path, typer.Argument(help="Folder of photos without labels.")],
+    unlabelled: Annotated[
+        Path, typer.Argument(metavar="UNLABELLED", help="Folder of photos without labels.")
+    ],
     count: Annotated[int, typer.Option(help="Photos to label next.", min=1)] = 20,
     known: Annotated[
         Path | None, typer.Option(help="The labelled photos, to stay away from.")

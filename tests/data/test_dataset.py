@@ -323,7 +323,7 @@ def test_a_file_listed_twice_is_still_split() -> None:
 
 
 def test_a_class_with_one_image_cannot_be_split() -> None:
-    with pytest.raises(DataError, match=r"class 'c1' has 1 image\(s\), a split needs two\. Add"):
+    with pytest.raises(DataError, match=r"class 'c1' has 1 image, a split needs two\. Add"):
         split(dataset(5, 1))
 
 
