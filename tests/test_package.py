@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -74,6 +75,10 @@ def test_the_wheel_holds_the_package_and_the_julia_package_and_nothing_else(
     assert found == python | {f"{NAME}/{name}" for name in julia}
 
 
+def test_the_wheel_is_small(built: tuple[Path, Path]) -> None:
+    assert built[0].stat().st_size < 1_000_000
+
+
 def test_the_wheel_describes_itself(built: tuple[Path, Path]) -> None:
     folder = f"{NAME}-{__version__}.dist-info"
     with zipfile.ZipFile(built[0]) as archive:
@@ -82,6 +87,7 @@ def test_the_wheel_describes_itself(built: tuple[Path, Path]) -> None:
     assert about["License-Expression"] == "MIT"
     assert about["Description-Content-Type"] == "text/markdown"
     assert "pyflux-transfer = pyflux_transfer.cli.app:main" in commands
+    assert "Programming Language :: Python :: 3.14" in about.get_all("Classifier", [])
     plain = [need for need in about.get_all("Requires-Dist", []) if "extra ==" not in need]
     heavy = ("torch", "juliacall", "fastapi", "matplotlib", "scikit-learn")
     assert not [need for need in plain if need.startswith(heavy)]
@@ -104,6 +110,28 @@ def test_the_sdist_builds_the_same_wheel(built: tuple[Path, Path], tmp_path: Pat
     assert not [n for n in names if "__pycache__" in n or "Manifest" in n or n.startswith(".venv")]
     again, _ = build(tmp_path / f"{NAME}-{__version__}", tmp_path / "again")
     assert members(again) == members(built[0])
+
+
+# `uv tool install` and `pipx install`: an environment of its own, the program on the path.
+TOOLS = {
+    "uv": ("UV_TOOL_BIN_DIR", ("tool", "install", "--python", sys.executable)),
+    "pipx": ("PIPX_BIN_DIR", ("install", "--python", sys.executable)),
+}
+
+
+@pytest.mark.package
+@pytest.mark.parametrize("tool", TOOLS)
+def test_it_is_installed_as_a_tool(tool: str, built: tuple[Path, Path], tmp_path: Path) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not here")
+    folders = ("UV_TOOL_DIR", "UV_TOOL_BIN_DIR", "UV_CACHE_DIR", "PIPX_HOME", "PIPX_BIN_DIR")
+    places = {name: str(tmp_path / name.lower()) for name in folders}
+    bin_folder, words = TOOLS[tool]
+    command = [tool, *words, f"pyflux-transfer[serve] @ {built[0].as_uri()}"]
+    subprocess.run(command, env={**os.environ, **places}, check=True, capture_output=True)
+    program = Path(places[bin_folder]) / "pyflux-transfer"
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout.split()[:2] == ["pyflux-transfer", __version__]
 
 
 # --- installed ----------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ class Place:
                 assert done.exit_code == 0, f"{where}\n{done.output}\n{done.exception!r}"
         elif program == "make":
             assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text("utf-8"), re.M), where
-        elif program == "pip":
+        elif program in ("pip", "pipx", "uv"):
             check_extras(rest, where)
         elif program == "curl":
             if shutil.which("curl"):
@@ -131,7 +131,9 @@ class Place:
                 )
                 assert b'"predictions"' in done.stdout, where
         else:
-            assert program in ("docker", "kubectl", "sudo"), f"{where}: nobody checks {program}"
+            assert program in ("docker", "kubectl", "podman", "sudo"), (
+                f"{where}: nobody checks {program}"
+            )
 
     def _javascript(self, code: str, where: str) -> None:
         node = shutil.which("node")

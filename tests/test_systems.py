@@ -1,4 +1,4 @@
-"""Other systems, simulated: every module is imported where POSIX is missing, and what is left works.
+"""Other systems, simulated: every module can be imported where POSIX is missing, and works.
 
 In a process of its own, what Windows or macOS lack is hidden before the package is imported. Other
 libraries come first: they are this system's.
@@ -27,8 +27,8 @@ LACKING = {
         "": ("fcntl", "grp", "pwd", "resource", "termios", "uvloop"),
         "os": (
             "O_CLOEXEC", "O_NOFOLLOW", "WNOHANG", "fork", "getpgid", "getuid",
-            "geteuid", "killpg", "memfd_create", "MFD_CLOEXEC", "pread", "pwrite", "register_at_fork",
-            "sched_getaffinity", "setsid", "waitid",
+            "geteuid", "killpg", "memfd_create", "MFD_CLOEXEC", "pread", "pwrite",
+            "register_at_fork", "sched_getaffinity", "setsid", "waitid",
         ),
         "select": ("poll", "POLLIN"),
         "signal": ("SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "pthread_sigmask", "setitimer"),
@@ -99,7 +99,8 @@ def test_a_model_is_trained_saved_and_asked(system: str, tmp_path: Path) -> None
     model = net.with_head(["ants", "bees"])
     model.fit("photos", epochs=1)
     model.save("model.safetensors")
-    print(pft.load("model.safetensors", engine="torch").predict("photos/bees/0.jpg", top=1)[0].label)
+    model = pft.load("model.safetensors", engine="torch")
+    print(model.predict("photos/bees/0.jpg", top=1)[0].label)
     """
     said = run_as(system, code, folder=tmp_path)
     assert said.split()[-1] in ("ants", "bees")

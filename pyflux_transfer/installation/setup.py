@@ -55,8 +55,7 @@ begin = time.monotonic()
 import numpy as np
 from pyflux_transfer.networks.catalog import architecture
 from pyflux_transfer.engines import base
-from pyflux_transfer.engines.flux.network import network as flux
-from pyflux_transfer.engines.flux import julia
+from pyflux_transfer.engines.flux import julia, network as flux
 from pyflux_transfer.networks.head import Head
 net = flux.build(base.Plan(architecture("resnet18"), Head(2)))
 print(f"built a network after {time.monotonic() - begin:.0f} s", flush=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -225,3 +227,12 @@ def test_kernels_of_an_old_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Path, "read_text", missing)
     assert better_kernels("Prescott") == ""
+
+
+def test_the_trial_run_imports_what_there_is() -> None:
+    for node in ast.walk(ast.parse(module._SMOKE)):
+        if isinstance(node, ast.ImportFrom):
+            found = importlib.import_module(str(node.module))
+            for name in node.names:
+                if not hasattr(found, name.name):
+                    importlib.import_module(f"{node.module}.{name.name}")
