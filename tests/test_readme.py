@@ -50,6 +50,7 @@ RUN_HERE = {
     "evaluate",
     "report",
     "predict",
+    "export",
     "summary",
     "features",
     "models",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,18 @@ from pyflux_transfer.predict import probabilities
 
 LARGEST = 2e-2  # difference of a probability that an export may have
 TIE = 5e-3  # two classes that we tell no further apart may change their places
+MOST = 500  # photos to compare by
+Named = Sequence[tuple[str, Source]]
 _SECONDS, _RUNS = 2.0, 20  # of timing, the first that is reached
 
 
 class Exported:
     """An exported file, ready to answer on the CPU."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
+        """Read a file; `threads` 0 takes all processors."""
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
@@ -111,6 +115,12 @@ def compare(
         seconds(lambda: ours(prepare(pixels, how))),
         seconds(lambda: exported(answerable(exported, pixels, bundle))),
     )  # fmt: skip
+
+
+def thinned(named: Named, most: int) -> Named:
+    """Return so many photos at most, spread over all."""
+    places = np.linspace(0, len(named) - 1, min(len(named), most)).round().astype(int)
+    return [named[place] for place in places]
 
 
 def answerable(exported: Exported, pixels: Pixels, bundle: Bundle) -> Any:
