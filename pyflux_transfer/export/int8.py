@@ -93,8 +93,8 @@ def quantise(
         what = "the answers change" if result.before is None else "the accuracy is lost"
         raise ExportError(
             f"In 8 bits {result.loss:.1%} of {what} on {result.judged} photos, more than "
-            f"{max_loss:.1%}. Nothing was written. Export without --int8 (int8=), or allow more by "
-            "--max-loss (max_loss=)."
+            f"{max_loss:.1%}. Nothing was written. Export it without 8 bits, or allow more: "
+            "max_loss (--max-loss)."
         )
     return result
 
@@ -127,7 +127,6 @@ def _quantise(model: Path, target: Path, batches: _Batches) -> None:
             op_types_to_quantize=list(_OPS), per_channel=True, nodes_to_exclude=kept,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            extra_options={"ActivationSymmetric": False},
         )  # fmt: skip
     finally:
         logging.root.setLevel(level)

@@ -92,7 +92,7 @@ def compare(
     first and we tell the two apart.
     """
     how, largest, from_files, count = bundle.preprocessing, 0.0, None, 0
-    last: Pixels | None = None
+    first: Pixels | None = None
 
     def ours(image: Array) -> Array:
         return np.asarray(probabilities(network, image[None], bundle.temperature)[0])
@@ -103,13 +103,14 @@ def compare(
         found = exported(photo.pixels if exported.takes_pixels else image[None])[0]
         difference = float(np.abs(found - expected).max())
         _check(photo.name, bundle, expected, found, difference)
-        largest, count, last = max(largest, difference), count + 1, photo.pixels
+        largest, count = max(largest, difference), count + 1
+        first = photo.pixels if first is None else first
         if photo.source is not None:
             told = ours(load(photo.source, how, max_pixels=max_pixels))
             from_files = max(from_files or 0.0, float(np.abs(found - told).max()))
-    if last is None:
+    if first is None:
         raise ExportError("There was no photo to compare by. Give at least one.")
-    pixels = last
+    pixels = first
     return Comparison(
         count, largest, from_files,
         seconds(lambda: ours(prepare(pixels, how))),

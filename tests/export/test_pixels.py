@@ -49,7 +49,7 @@ def test_the_graph_prepares_photos_as_pillow_does(
         assert found.shape == expected.shape
         difference = levels(found - expected, how)
         assert difference.max() < 2.01, (high, wide)  # two roundings
-        assert (difference > 0.5).mean() < 0.03, (high, wide)
+        assert (difference > 0.5).mean() < 0.05, (high, wide)  # where halves are many
 
 
 def test_a_photo_of_the_size_that_is_shown_is_taken_as_it_is(tmp_path: Path) -> None:
