@@ -24,11 +24,6 @@ from tests.export.bundles import bundle
 CLASSES = ("ants", "bees", "none of them")
 
 
-@pytest.fixture(autouse=True)
-def _timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "_RUNS", 1)
-
-
 @pytest.fixture(scope="module")
 def made() -> Bundle:
     return bundle(MODELS["squeezenet1_1"], Head(3), CLASSES, resize=72, crop=64)
