@@ -55,6 +55,7 @@ RUN_HERE = {
     "evaluate",
     "report",
     "predict",
+    "export",
     "summary",
     "features",
     "models",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,17 @@ import onnx
 from onnxruntime import quantization
 
 from pyflux_transfer.bundle import Bundle
-from pyflux_transfer.data.decode import Source
 from pyflux_transfer.errors import ExportError, InputError
 from pyflux_transfer.export.graph import with_shapes
-from pyflux_transfer.export.running import Exported, answerable, read, seconds
+from pyflux_transfer.export.running import (
+    Exported,
+    Named,
+    Photo,
+    answerable,
+    read,
+    seconds,
+    thinned,
+)
 
 LEAST = 10  # photos
 CALIBRATED, JUDGED = 100, 500  # photos at most
@@ -38,7 +45,6 @@ class Quantised:
     agreement: float
     before_s: float
     after_s: float
-    bytes: int
 
     @property
     def loss(self) -> float:
@@ -48,7 +54,7 @@ class Quantised:
         return self.before - self.after
 
 
-def check(named: Sequence[tuple[str, Source]], max_loss: float) -> None:
+def check(named: Named, max_loss: float) -> None:
     """Refuse photos that are too few to tell, and a share that is none, before the work."""
     if len(named) < LEAST:
         raise InputError(
@@ -60,22 +66,35 @@ def check(named: Sequence[tuple[str, Source]], max_loss: float) -> None:
 
 
 def quantise(
-    model: Path, target: Path, bundle: Bundle, named: Sequence[tuple[str, Source]], max_loss: float
+    model: Path, target: Path, bundle: Bundle, named: Named, max_loss: float, max_pixels: int
 ) -> Quantised:
     """Write `model` in 8 bits to `target`: calibrated on every second photo, judged on the others.
 
     Raises ExportError where more than `max_loss` is lost.
     """
-    calibrating, judging = _thinned(named[::2], CALIBRATED), _thinned(named[1::2], JUDGED)
+    calibrating, judging = thinned(named[::2], CALIBRATED), thinned(named[1::2], JUDGED)
     exported = Exported(model)
-    _quantise(model, target, _Batches(exported, bundle, calibrating))
-    result = _judged(exported, Exported(target), bundle, judging, len(calibrating), target)
+    _quantise(model, target, _Batches(exported, bundle, read(calibrating, bundle, max_pixels)))
+    called, given = [], None
+    small = Exported(target)
+    for photo in read(judging, bundle, max_pixels):
+        given = answerable(exported, photo.pixels, bundle)
+        called.append((int(exported(given).argmax()), int(small(given).argmax())))
+    before, after = np.array(called).T
+    labels = _labels(judging, bundle)
+    result = Quantised(
+        len(calibrating), len(judging),
+        None if labels is None else float((before == labels).mean()),
+        None if labels is None else float((after == labels).mean()),
+        float((before == after).mean()),
+        seconds(lambda: exported(given)), seconds(lambda: small(given)),
+    )  # fmt: skip
     if result.loss > max_loss:
-        what = "answers change" if result.before is None else "accuracy is lost"
+        what = "the answers change" if result.before is None else "the accuracy is lost"
         raise ExportError(
             f"In 8 bits {result.loss:.1%} of {what} on {result.judged} photos, more than "
-            f"{max_loss:.1%}. Nothing was written. Export without --int8 (int8=), or allow more by "
-            "--max-loss (max_loss=)."
+            f"{max_loss:.1%}. Nothing was written. Export it without 8 bits, or allow more: "
+            "max_loss (--max-loss)."
         )
     return result
 
@@ -83,17 +102,10 @@ def quantise(
 class _Batches:
     """What the quantiser calls a CalibrationDataReader."""
 
-    def __init__(
-        self, exported: Exported, bundle: Bundle, named: Sequence[tuple[str, Source]]
-    ) -> None:
-        self._given = self._all(exported, bundle, named)
-
-    @staticmethod
-    def _all(
-        exported: Exported, bundle: Bundle, named: Sequence[tuple[str, Source]]
-    ) -> Iterator[dict[str, Any]]:
-        for photo in read(named, bundle):
-            yield {exported.name: answerable(exported, photo.pixels, bundle)}
+    def __init__(self, exported: Exported, bundle: Bundle, photos: Iterable[Photo]) -> None:
+        self._given = (
+            {exported.name: answerable(exported, photo.pixels, bundle)} for photo in photos
+        )
 
     def get_next(self) -> dict[str, Any] | None:
         """Return the next input, None at the end."""
@@ -115,43 +127,15 @@ def _quantise(model: Path, target: Path, batches: _Batches) -> None:
             op_types_to_quantize=list(_OPS), per_channel=True, nodes_to_exclude=kept,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            extra_options={"ActivationSymmetric": False},
         )  # fmt: skip
     finally:
         logging.root.setLevel(level)
 
 
-def _judged(
-    exact: Exported, small: Exported, bundle: Bundle, named: Sequence[tuple[str, Source]],
-    calibrated: int, target: Path,
-) -> Quantised:  # fmt: skip
-    called: list[tuple[int, int]] = []
-    given: Any = None
-    for photo in read(named, bundle):
-        given = answerable(exact, photo.pixels, bundle)
-        called.append((int(exact(given).argmax()), int(small(given).argmax())))
-    before, after = np.array(called).T
-    labels = _labels(named, bundle)
-    return Quantised(
-        calibrated, len(called),
-        None if labels is None else float((before == labels).mean()),
-        None if labels is None else float((after == labels).mean()),
-        float((before == after).mean()),
-        seconds(lambda: exact(given)), seconds(lambda: small(given)),
-        target.stat().st_size,
-    )  # fmt: skip
-
-
-def _labels(named: Sequence[tuple[str, Source]], bundle: Bundle) -> Any:
+def _labels(named: Named, bundle: Bundle) -> Any:
     """Return the classes that photos lie in the folders of; None where one does not."""
     numbers = {name: number for number, name in enumerate(bundle.classes)}
     folders = [Path(s).parent.name if isinstance(s, (str, Path)) else "" for _, s in named]
     if not all(folder in numbers for folder in folders):
         return None
     return np.array([numbers[folder] for folder in folders])
-
-
-def _thinned(named: Sequence[tuple[str, Source]], most: int) -> Sequence[tuple[str, Source]]:
-    """Return so many at most, spread over all."""
-    places = np.linspace(0, len(named) - 1, min(len(named), most)).round().astype(int)
-    return [named[place] for place in places]

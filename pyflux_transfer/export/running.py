@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,18 @@ from pyflux_transfer.predict import probabilities
 
 LARGEST = 2e-2  # difference of a probability that an export may have
 TIE = 5e-3  # two classes that we tell no further apart may change their places
+MOST = 500  # photos to compare by
+Named = Sequence[tuple[str, Source]]
 _SECONDS, _RUNS = 2.0, 20  # of timing, the first that is reached
 
 
 class Exported:
     """An exported file, ready to answer on the CPU."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
+        """Read a file; `threads` 0 takes all processors."""
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
@@ -88,7 +92,7 @@ def compare(
     first and we tell the two apart.
     """
     how, largest, from_files, count = bundle.preprocessing, 0.0, None, 0
-    last: Pixels | None = None
+    first: Pixels | None = None
 
     def ours(image: Array) -> Array:
         return np.asarray(probabilities(network, image[None], bundle.temperature)[0])
@@ -99,18 +103,25 @@ def compare(
         found = exported(photo.pixels if exported.takes_pixels else image[None])[0]
         difference = float(np.abs(found - expected).max())
         _check(photo.name, bundle, expected, found, difference)
-        largest, count, last = max(largest, difference), count + 1, photo.pixels
+        largest, count = max(largest, difference), count + 1
+        first = photo.pixels if first is None else first
         if photo.source is not None:
             told = ours(load(photo.source, how, max_pixels=max_pixels))
             from_files = max(from_files or 0.0, float(np.abs(found - told).max()))
-    if last is None:
+    if first is None:
         raise ExportError("There was no photo to compare by. Give at least one.")
-    pixels = last
+    pixels = first
     return Comparison(
         count, largest, from_files,
         seconds(lambda: ours(prepare(pixels, how))),
         seconds(lambda: exported(answerable(exported, pixels, bundle))),
     )  # fmt: skip
+
+
+def thinned(named: Named, most: int) -> Named:
+    """Return so many photos at most, spread over all."""
+    places = np.linspace(0, len(named) - 1, min(len(named), most)).round().astype(int)
+    return [named[place] for place in places]
 
 
 def answerable(exported: Exported, pixels: Pixels, bundle: Bundle) -> Any:

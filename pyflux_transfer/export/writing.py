@@ -75,7 +75,9 @@ def export(
             compared = _compared(temporary, network, bundle, comparing, max_pixels)
         if calibrating is not None:
             with _beside(temporary) as exact:
-                quantised = eight.quantise(exact, temporary, bundle, calibrating, max_loss)
+                quantised = eight.quantise(
+                    exact, temporary, bundle, calibrating, max_loss, max_pixels
+                )
         size = temporary.stat().st_size
     return Export(target, size, compared, quantised)
 
@@ -106,7 +108,7 @@ def _compared(
     how = bundle.preprocessing
     photos: Iterable[running.Photo] = pictures(how.crop, how.resize)
     if named is not None:
-        photos = running.read(named, bundle, max_pixels)
+        photos = running.read(running.thinned(named, running.MOST), bundle, max_pixels)
     return running.compare(running.Exported(path), network, bundle, photos, max_pixels)
 
 

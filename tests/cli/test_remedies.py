@@ -31,6 +31,7 @@ REACH = {
     "installation/setup.py": ("setup",),
     "installation/*": ("doctor",),
     "serving/*": ("serve",),
+    "export/*": ("export",),
     "insight/page.py": ("check",),
     "insight/findings.py": ("train", "check"),
     "cli/app.py": ("*",),
