@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -133,7 +133,7 @@ def train(
     classes = () if cluster else class_names(data)  # where photos are named is read once there
     source: Path | Splits = data
     if cluster:
-        scale.refuse_steps(given - ({"arch"} if arch == "auto" else set()), quality)
+        _refuse_steps(given - ({"arch"} if arch == "auto" else set()), quality)
         net = load(arch, weights=weights, engine=engine, precision=precision, size=size, fit=fit)
         model, run = scale.train(
             net, data, target, {k: v for k, v in vars(options).items() if k in given},
@@ -216,3 +216,20 @@ def _headed(
     if net.classes == tuple(classes) and not (hidden or dropout or keep):
         return net
     return net.with_head(classes, hidden=hidden, dropout=dropout, keep=keep, seed=seed)
+
+
+_ON_CLUSTER = {
+    "data", "arch", "weights", "size", "fit", "out", "seed", "label_smoothing", "balance",
+    "class_weights", "engine", "precision", "max_pixels", "quiet", "run_dir", "resume", "quality",
+    "cluster", "cluster_workers", "cluster_gpus",
+}  # fmt: skip
+
+
+def _refuse_steps(given: Collection[str], quality: str) -> None:
+    """Raise InputError for options of `train` that mean more than solving a head."""
+    if other := sorted(set(given) - _ON_CLUSTER):
+        raise InputError(f"--cluster solves the head, by the recipe. Leave --{other[0]} out.")
+    if "quality" in given and quality != "head":
+        raise InputError("--cluster solves the head. Leave --quality out, or give head.")
+    if "arch" not in given:
+        raise InputError("--cluster trains a network that is named. Give --arch.")

@@ -33,13 +33,25 @@ REACH = {
     "serving/*": ("serve",),
     "insight/page.py": ("check",),
     "insight/findings.py": ("train", "check"),
+    "cluster/data.py": ("predict", "features", "train", "search"),
+    "cluster/search.py": ("search",),
+    "cluster/*": ("predict", "features"),
+    "cli/scale.py": ("predict", "features"),
     "cli/app.py": ("*",),
     "cli/options.py": ("train",),
     "cli/networks.py": ("features",),
     "cli/following.py": ("next",),
     "cli/*": ("{stem}",),
 }
-FOREIGN = {"--force-reinstall", "--startup-file", "--version", "--help", "--threads", "--debug"}
+FOREIGN = {
+    "--head",
+    "--force-reinstall",
+    "--startup-file",
+    "--version",
+    "--help",
+    "--threads",
+    "--debug",
+}
 
 
 def commands() -> dict[str, set[str]]:
