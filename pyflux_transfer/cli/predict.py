@@ -75,6 +75,8 @@ def predict(
         ).unreadable:  # fmt: skip
             raise typer.Exit(InputError.exit_status)
         return
+    if out is not None:
+        raise InputError("--out is for --shard and --cluster. Without them send the output there.")
     show: Callable[[Iterable[Prediction]], None] = report.predictions
     if as_json or as_csv:
         show = _json if as_json else _csv
