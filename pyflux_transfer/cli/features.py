@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyflux_transfer.cli import completion, options
+from pyflux_transfer.cli import completion, merge, options
 from pyflux_transfer.cli import terminal as report
 from pyflux_transfer.cli.options import (
     MAX_PIXELS,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add `features` and `merge` to a command line."""
     app.command()(features)
-    app.command()(merge)
+    app.command()(merge.merge)
 
 
 def features(
@@ -141,24 +141,3 @@ def _in_parts(
     job = features_of(model, options.cut(cut), **computing)
     if do(job, source, **writing).unreadable:
         raise typer.Exit(InputError.exit_status)
-
-
-def merge(
-    folders: Annotated[list[str], typer.Argument(help="Folders that --out has written.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Write all records into this .parquet, .csv or .jsonl.")
-    ] = None,
-    into_cache: Annotated[
-        bool, typer.Option("--into-cache", help="Add features to the cache that `train` reads.")
-    ] = False,
-) -> None:
-    """Put together what shards have written: each photo once, of several the latest."""
-    from pyflux_transfer.cluster.kept import into_cache as keep
-    from pyflux_transfer.cluster.merge import merge as together
-
-    if out is None and not into_cache:
-        raise InputError("Say where to: --out FILE, or --into-cache.")
-    if out is not None:
-        print(f"written {together(folders, out)} records into {out}")
-    if into_cache:
-        print(f"added {keep(folders)} photos' features to the cache")

@@ -14,7 +14,7 @@ from pyflux_transfer.errors import InputError
 from pyflux_transfer.insight.tables import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from pyflux_transfer.classifier import Classifier
     from pyflux_transfer.cluster.run import Counts
@@ -66,23 +66,6 @@ def do(
         return run(job, found, address(str(out)), runner=OnRay(there), **common)
     finally:
         there.close()
-
-
-_TRAINS = {
-    "data", "arch", "weights", "size", "fit", "out", "seed", "label_smoothing", "balance",
-    "class_weights", "engine", "precision", "max_pixels", "quiet", "run_dir", "resume", "quality",
-    "cluster", "cluster_workers", "cluster_gpus",
-}  # fmt: skip
-
-
-def refuse_steps(given: Collection[str], quality: str) -> None:
-    """Raise InputError for options of `train` that mean more than solving a head."""
-    if other := sorted(set(given) - _TRAINS):
-        raise InputError(f"--cluster solves the head, by the recipe. Leave --{other[0]} out.")
-    if "quality" in given and quality != "head":
-        raise InputError("--cluster solves the head. Leave --quality out, or give head.")
-    if "arch" not in given:
-        raise InputError("--cluster trains a network that is named. Give --arch.")
 
 
 def train(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -181,7 +181,7 @@ def train(
     given = _given(context)
     refuse_effort(given, quality, minutes)
     if cluster:
-        scale.refuse_steps(given - ({"arch"} if arch == "auto" else set()), quality)
+        _refuse_steps(given - ({"arch"} if arch == "auto" else set()), quality)
         net = load(
             arch, weights=weights, engine=engine, device=device, precision=precision, size=size,
             fit=fit,
@@ -274,3 +274,20 @@ def _headed(
     if net.classes == tuple(classes) and not (hidden or dropout or keep):
         return net
     return net.with_head(classes, hidden=hidden, dropout=dropout, keep=keep, seed=seed)
+
+
+_ON_CLUSTER = {
+    "data", "arch", "weights", "size", "fit", "out", "seed", "label_smoothing", "balance",
+    "class_weights", "engine", "device", "precision", "max_pixels", "quiet", "run_dir", "resume",
+    "quality", "cluster", "cluster_workers", "cluster_gpus",
+}  # fmt: skip
+
+
+def _refuse_steps(given: Collection[str], quality: str) -> None:
+    """Raise InputError for options of `train` that mean more than solving a head."""
+    if other := sorted(set(given) - _ON_CLUSTER):
+        raise InputError(f"--cluster solves the head, by the recipe. Leave --{other[0]} out.")
+    if "quality" in given and quality != "head":
+        raise InputError("--cluster solves the head. Leave --quality out, or give head.")
+    if "arch" not in given:
+        raise InputError("--cluster trains a network that is named. Give --arch.")

@@ -175,6 +175,6 @@ def _text(path: str) -> str:
         path.encode()
     except UnicodeEncodeError:
         raise InputError(
-            f"{path!r} is no UTF-8, and cannot be sent to a cluster. Rename it, or use --shard."
+            f"{path!r} is no UTF-8, and cannot be sent to a cluster. Rename it."
         ) from None
     return path

@@ -34,6 +34,10 @@ REACH = {
     "export/*": ("export",),
     "insight/page.py": ("check",),
     "insight/findings.py": ("train", "check"),
+    "cluster/data.py": ("predict", "features", "train", "search"),
+    "cluster/search.py": ("search",),
+    "cluster/*": ("predict", "features"),
+    "cli/scale.py": ("predict", "features"),
     "cli/app.py": ("*",),
     "cli/options.py": ("train",),
     "cli/networks.py": ("features",),
@@ -42,7 +46,15 @@ REACH = {
     "cli/refusals.py": TRAINS,
     "cli/*": ("{stem}",),
 }
-FOREIGN = {"--force-reinstall", "--startup-file", "--version", "--help", "--threads", "--debug"}
+FOREIGN = {
+    "--head",
+    "--force-reinstall",
+    "--startup-file",
+    "--version",
+    "--help",
+    "--threads",
+    "--debug",
+}
 
 
 def commands() -> dict[str, set[str]]:

@@ -48,7 +48,7 @@ def test_a_head_from_parts_is_that_of_the_photos(
     other = load("tiny", weights=None, engine="fake").with_head(["blue", "green", "red"])
     other.fit(folder, quality="head", cache=False)
     for name, tensor in other.network.state().items():
-        np.testing.assert_allclose(model.network.state()[name], tensor, atol=1e-5)
+        np.testing.assert_allclose(model.network.state()[name], tensor, atol=1e-3)
 
 
 def test_photos_without_labels_train_nothing(
