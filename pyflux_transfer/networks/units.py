@@ -25,7 +25,8 @@ class Layer:
     """A parameterised leaf: torchvision's name, what it is, and the shape of its weight.
 
     `joint` stands between the name and "weight" or "bias". A scale and a token are one tensor,
-    which has the layer's name itself.
+    which has the layer's name itself. `momentum` is the weight of a new batch in the statistics of
+    a BatchNorm.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Layer:
     shape: tuple[int, ...]  # conv (out, in / groups, k, k); dense (out, in); norms (channels,)
     bias: bool
     joint: str = "."
+    momentum: float = field(default=0.1, repr=False)  # kept features, named by this, are alike
 
     @property
     def tensors(self) -> dict[str, tuple[int, ...]]:

@@ -272,7 +272,11 @@ def describe(plan: Plan) -> str:
 
 def _layer(layer: Layer) -> dict[str, Any]:
     row = {"name": layer.name, "op": layer.op, "shape": list(layer.shape), "bias": layer.bias}
-    return row if layer.joint == "." else {**row, "joint": layer.joint}
+    if layer.joint != ".":
+        row["joint"] = layer.joint
+    if layer.momentum != 0.1:
+        row["momentum"] = layer.momentum
+    return row
 
 
 def _node(node: Node) -> dict[str, Any]:
