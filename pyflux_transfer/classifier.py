@@ -20,8 +20,8 @@ from pyflux_transfer.data.dataset import (
 )
 from pyflux_transfer.data.decode import MAX_PIXELS, Source
 from pyflux_transfer.data.preprocess import load as load_image
-from pyflux_transfer.engines.base import Precision
-from pyflux_transfer.errors import ImageError, InputError
+from pyflux_transfer.engines.base import Precision, traced
+from pyflux_transfer.errors import EngineError, ImageError, InputError
 from pyflux_transfer.explain import Explanation
 from pyflux_transfer.fitting import Fitting, starts_unsolved
 from pyflux_transfer.insight.metrics import Evaluation
@@ -32,7 +32,7 @@ from pyflux_transfer.networks.layers import Layers
 from pyflux_transfer.networks.listing import listing
 from pyflux_transfer.networks.numbers import plain
 from pyflux_transfer.networks.outline import Row, outline
-from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
+from pyflux_transfer.networks.preprocessing import IMAGENET, Fit, Preprocessing
 from pyflux_transfer.networks.slicing import Slice, chain_slice, run
 from pyflux_transfer.networks.start import start
 from pyflux_transfer.networks.tensors import Array
@@ -49,6 +49,7 @@ from pyflux_transfer.training.train import Run
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from pyflux_transfer.engines.flux.handle import Handle
     from pyflux_transfer.training.options import OptionFields
 
 HEAD_RATE, DEEPER_RATE = 1e-3, 1e-4
@@ -89,6 +90,21 @@ class Classifier(Model):
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"
+
+    @property
+    def julia(self) -> Handle:
+        """The network's Flux `Chain`: `net.julia.run("chain -> length(chain)")`; see docs/julia.md.
+
+        Raises EngineError where another engine than flux computes.
+        """
+        handle: Handle | None = getattr(self.network, "julia", None)
+        if handle is None:
+            raise EngineError(
+                f"This network runs in the {self.network.engine} engine, which has no chain in "
+                "Julia. Load it with engine='flux'; where Julia is missing, first: "
+                "pyflux-transfer setup"
+            )
+        return handle
 
     @property
     def layers(self) -> Layers:
@@ -371,7 +387,8 @@ class Classifier(Model):
         """Return the rows of `summary` as data, for a batch of `batch_size` images."""
         side = self.preprocessing.crop
         name, shape = self.plan.architecture.name, (batch_size, 3, side, side)
-        return outline(name, self.units, self.network.cut, shape, depth)
+        shapes = traced(self.network, shape)
+        return outline(name, self.units, self.network.cut, shape, depth, shapes)
 
 
 def load(
@@ -398,10 +415,16 @@ def load(
     in pixels, `fit` is "crop", "pad" or "stretch" (see `Preprocessing`). A bundle should be trained
     again then.
 
+    "julia:Metalhead.SEResNet(50)" names a network of one's own: a call in Julia, of Metalhead or of
+    a module that the environment variable PYFLUX_JULIA_MODULES names, which returns a Flux `Chain`
+    that ends with its head; docs/julia.md says more. The flux engine alone runs it, and it begins
+    as the constructor leaves it.
+
     Raises InputError for an unknown architecture or tag and a size that the network cannot take,
     WeightsError or BundleError for a file that does not fit, EngineError where none can start.
     """
-    net = Classifier(**vars(loading.load(name, weights, engine, device, precision, seed)))
+    side = size or IMAGENET.crop
+    net = Classifier(**vars(loading.load(name, weights, engine, device, precision, seed, side)))
     if size is not None or fit is not None:
         net.preprocessing = net.preprocessing.sized(size, fit)
         net.outline(0)  # refuses a size that is too small

@@ -19,6 +19,8 @@ from pyflux_transfer.engines.base import Plan, Precision
 from pyflux_transfer.errors import InputError, WeightsError
 from pyflux_transfer.model import Model, refuse_headless
 from pyflux_transfer.networks.catalog import Architecture, architecture, imagenet_classes
+from pyflux_transfer.networks.own import is_own
+from pyflux_transfer.networks.preprocessing import IMAGENET
 from pyflux_transfer.networks.tensors import State
 from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.networks.weights.fit import fitted
@@ -37,13 +39,16 @@ def load(
     device: Device,
     precision: Precision,
     seed: int,
+    side: int = IMAGENET.crop,
 ) -> Model:
     """Return a network by its architecture's name, or a trained bundle by its path.
 
-    As `classifier.load` says.
+    As `classifier.load` says. A network of one's own is tried on images of `side` × `side`.
     """
     if Path(name).suffix == ".safetensors":
         return _from_bundle(bundles.read(name), engine, device, precision)
+    if is_own(str(name)):
+        return _own(str(name), weights, engine, device, precision, side)
     row = architecture(str(name))
     if _is_bundle(weights):
         bundle = bundles.read(weights)
@@ -77,6 +82,32 @@ def load(
     return Model(network, plan, imagenet_classes(), preprocessing, why, info, headless=headless)
 
 
+def _own(
+    name: str,
+    weights: str | Path | None,
+    engine: str,
+    device: Device,
+    precision: Precision,
+    side: int,
+) -> Model:
+    chosen, why = engines.choose(engine)
+    row, state = engines.own(chosen, name, side)
+    if weights not in ("imagenet", "none", None):
+        if not Path(str(weights)).suffix:
+            raise InputError(
+                f"Weights {str(weights)!r} of {row.name} are not published. Leave weights out for "
+                "what its constructor made, or give a file."
+            )
+        state = files.read(str(weights))
+    plan = Plan(row, None, None, precision, device)
+    network = engines.build(chosen, plan)
+    network.load_state(state)
+    network.cut_at(resolve_cut(network.units, "head"))
+    known = imagenet_classes()
+    names = known if row.classes == len(known) else tuple(map(str, range(row.classes)))
+    return Model(network, plan, names, row.preprocessing, why)
+
+
 def save(model: Model, path: str | Path) -> Path:
     """Write a model's bundle atomically and return its path."""
     if Path(path).suffix != ".safetensors":
@@ -97,6 +128,7 @@ def save(model: Model, path: str | Path) -> Path:
     bundle = Bundle(
         model.plan.architecture.name, model.classes, model.plan.head, model.preprocessing,
         model.network.cut, model.network.state(), info, model.temperature,
+        model.plan.architecture if model.plan.architecture.own else None,
     )  # fmt: skip
     return bundles.write(path, bundle)
 
