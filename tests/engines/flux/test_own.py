@@ -31,7 +31,7 @@ def outside() -> pft.Classifier:
 
 def test_a_constructor_outside_the_catalog_runs_and_shows_itself(outside: pft.Classifier) -> None:
     assert outside(images()).shape == (2, 1000)
-    assert "trunk.1.1: own(3 -> 64)" in repr(outside)
+    assert "trunk.1.1.1: own(3 -> 64)" in repr(outside)
     assert outside.plan.architecture.parameters == outside.outline(0)[0].parameters > 11_000_000
     assert outside.outline(2)[-1].output == (1, 1000)
 
@@ -46,7 +46,7 @@ def test_it_takes_a_head_trains_is_saved_and_opened(
         for seed in range(6):
             pixels = np.random.default_rng(seed).integers(level - 30, level + 30, (70, 70, 3))
             Image.fromarray(pixels.astype(np.uint8)).save(photos / name / f"{seed}.png")
-    model.fit(photos, quality="fast")
+    model.fit(photos, quality="head")
     assert model.predict(photos / "dark", top=1)[0].label == "dark"
     cut = len(model.units) - 4
     model.network.cut_at(cut)
@@ -92,7 +92,7 @@ def test_the_chain_is_used_from_any_thread_and_changes_are_seen() -> None:
     found: list[object] = []
 
     def work() -> None:
-        found.append(net.julia.run("chain -> (chain[1][1].weight .*= 2; length(chain))"))
+        found.append(net.julia.run("chain -> (chain[1].weight .*= 2; length(chain))"))
 
     thread = threading.Thread(target=work)
     thread.start()
