@@ -31,6 +31,7 @@ from pyflux_transfer.errors import (
 )
 from pyflux_transfer.networks.catalog import Architecture, architecture
 from pyflux_transfer.networks.head import Head, class_names
+from pyflux_transfer.networks.own import from_plan, is_own
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import State, check_finite, check_state
 from pyflux_transfer.storage import replacing
@@ -62,11 +63,12 @@ class Bundle:
     state: State = field(repr=False)
     info: dict[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
+    own: Architecture | None = None  # the row of a network of one's own
 
     @property
     def row(self) -> Architecture:
-        """The architecture's row in the catalog."""
-        return architecture(self.architecture)
+        """The architecture's row: in the catalog, or what the plan of one's own network tells."""
+        return self.own or architecture(self.architecture)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the weights as plain data."""
@@ -186,6 +188,7 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
     if unknown := sorted(set(row) - fields):
         raise BundleError(f"{path}: unknown fields {unknown}. Upgrade pyflux-transfer.")
     try:
+        made = from_plan(row["plan"]) if version > 2 and is_own(row["architecture"]) else None
         head = row["head"] and Head(**{**row["head"], "hidden": tuple(row["head"]["hidden"])})
         bundle = Bundle(
             row["architecture"],
@@ -196,6 +199,7 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
             {},
             _of(dict, row["info"], "info"),
             _temperature(row["temperature"]) if version > 1 else 1.0,
+            made,
         )
         if version > 2:
             _of(str, row["plan"], "plan")
@@ -203,7 +207,7 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
         check_cut(bundle.cut, plan.units)
     except KeyError as error:
         raise BundleError(f"{path}: the description cannot be used (it lacks {error}).") from None
-    except (TypeError, ValueError, AttributeError, InputError) as error:
+    except (TypeError, ValueError, AttributeError, RecursionError, InputError) as error:
         raise BundleError(f"{path}: the description cannot be used ({error}).") from None
     if len(bundle.classes) != plan.classes:
         raise BundleError(f"{path} names {len(bundle.classes)} classes for {plan.classes} outputs.")

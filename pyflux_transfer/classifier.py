@@ -21,8 +21,8 @@ from pyflux_transfer.data.dataset import (
 from pyflux_transfer.data.decode import MAX_PIXELS
 from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.data.preprocess import load as load_image
-from pyflux_transfer.engines.base import Precision
-from pyflux_transfer.errors import ImageError, InputError
+from pyflux_transfer.engines.base import Precision, traced
+from pyflux_transfer.errors import EngineError, ImageError, InputError
 from pyflux_transfer.explain import Explanation
 from pyflux_transfer.export import writing
 from pyflux_transfer.export.writing import Export
@@ -53,6 +53,7 @@ from pyflux_transfer.training.train import Run
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from pyflux_transfer.engines.flux.handle import Handle
     from pyflux_transfer.training.options import OptionFields
 
 HEAD_RATE, DEEPER_RATE = 1e-3, 1e-4
@@ -93,6 +94,21 @@ class Classifier(Model):
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"
+
+    @property
+    def julia(self) -> Handle:
+        """The network's Flux `Chain`: `net.julia.run("chain -> length(chain)")`; see docs/julia.md.
+
+        Raises EngineError where another engine than flux computes.
+        """
+        handle: Handle | None = getattr(self.network, "julia", None)
+        if handle is None:
+            raise EngineError(
+                f"This network runs in the {self.network.engine} engine, which has no chain in "
+                "Julia. Load it with engine='flux'; where Julia is missing, first: "
+                "pyflux-transfer setup"
+            )
+        return handle
 
     @property
     def layers(self) -> Layers:
@@ -415,7 +431,8 @@ class Classifier(Model):
             )
         side = self.preprocessing.crop
         name, shape = self.plan.architecture.name, (batch_size, 3, side, side)
-        return outline(name, self.units, self.network.cut, shape, depth)
+        shapes = traced(self.network, shape)
+        return outline(name, self.units, self.network.cut, shape, depth, shapes)
 
 
 def load(
@@ -441,6 +458,11 @@ def load(
     Images are seen as the weights' publisher did, or a bundle's photos were: `size` is another side
     in pixels, `fit` is "crop", "pad" or "stretch" (see `Preprocessing`). A bundle should be trained
     again then.
+
+    "julia:Metalhead.SEResNet(50)" names a network of one's own: a call in Julia, of Metalhead or of
+    a module that the environment variable PYFLUX_JULIA_MODULES names, which returns a Flux `Chain`
+    that ends with its head; docs/julia.md says more. The flux engine alone runs it, and it begins
+    as the constructor leaves it.
 
     Raises InputError for an unknown architecture or tag and a size that the network cannot take,
     WeightsError or BundleError for a file that does not fit, EngineError where none can start.

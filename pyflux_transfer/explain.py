@@ -14,7 +14,7 @@ from pyflux_transfer.data.dataset import Skipped
 from pyflux_transfer.data.decode import MAX_PIXELS, Pixels, Source
 from pyflux_transfer.data.overlay import data_uri, overlay, png, small_jpeg
 from pyflux_transfer.data.preprocess import load_pixels, normalise
-from pyflux_transfer.engines.base import Labels, Network
+from pyflux_transfer.engines.base import Labels, Network, traced
 from pyflux_transfer.errors import ImageError, InputError
 from pyflux_transfer.insight.heatmap import heat_maps, last_map, method, scaled
 from pyflux_transfer.networks.preprocessing import Preprocessing
@@ -71,7 +71,7 @@ def explained(
         raise InputError(f"Unknown class {label!r}. The classes are {', '.join(classes)}.")
     pixels = np.stack([image for _, image in named])
     images = normalise(pixels, preprocessing)
-    at = last_map(network.units, images.shape)
+    at = last_map(network.units, images.shape, traced(network, images.shape))
     x = network.apply(images, 0, at)
     found = softmax(network.apply(x, at, len(network.units)), temperature)
     chosen = found.argmax(axis=1) if label is None else np.full(len(x), classes.index(label))
@@ -89,7 +89,7 @@ def heats_of(
 ) -> Array:
     """Return what in images of what `load_pixels` gave speaks for classes: (N,h,w), 0 to 1."""
     images = normalise(pixels, preprocessing)
-    at = last_map(network.units, images.shape)
+    at = last_map(network.units, images.shape, traced(network, images.shape))
     x = network.apply(images, 0, at)
     return scaled(heat_maps(network, x, labels.astype(np.int64), at))
 

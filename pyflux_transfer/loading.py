@@ -20,7 +20,8 @@ from pyflux_transfer.errors import InputError, WeightsError
 from pyflux_transfer.model import Model, refuse_headless
 from pyflux_transfer.networks.catalog import Architecture, architecture, imagenet_classes
 from pyflux_transfer.networks.outline import outline
-from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
+from pyflux_transfer.networks.own import is_own
+from pyflux_transfer.networks.preprocessing import IMAGENET, Fit, Preprocessing
 from pyflux_transfer.networks.tensors import State
 from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.networks.weights.fit import fitted
@@ -44,10 +45,12 @@ def load(
 ) -> Model:
     """Return a network by its architecture's name, or a trained bundle by its path.
 
-    As `classifier.load` says.
+    As `classifier.load` says. A network of one's own is tried on images of that size.
     """
     if Path(name).suffix == ".safetensors":
         return _from_bundle(bundles.read(name), engine, device, precision, size, fit)
+    if is_own(str(name)):
+        return _own(str(name), weights, engine, device, precision, size, fit)
     row = architecture(str(name))
     if _is_bundle(weights):
         bundle = bundles.read(weights)
@@ -82,6 +85,34 @@ def load(
     return Model(network, plan, imagenet_classes(), preprocessing, why, info, headless=headless)
 
 
+def _own(
+    name: str,
+    weights: str | Path | None,
+    engine: str,
+    device: Device,
+    precision: Precision,
+    size: int | None,
+    fit: Fit | None,
+) -> Model:
+    preprocessing = IMAGENET.sized(size, fit)
+    chosen, why = engines.choose(engine)
+    row, state = engines.own(chosen, name, preprocessing.crop)
+    if weights not in ("imagenet", "none", None):
+        if not Path(str(weights)).suffix:
+            raise InputError(
+                f"Weights {str(weights)!r} of {row.name} are not published. Leave weights out for "
+                "what its constructor made, or give a file."
+            )
+        state = files.read(str(weights))
+    plan = Plan(row, None, None, precision, device)
+    network = engines.build(chosen, plan)
+    network.load_state(state)
+    network.cut_at(resolve_cut(network.units, "head"))
+    known = imagenet_classes()
+    names = known if row.classes == len(known) else tuple(map(str, range(row.classes)))
+    return Model(network, plan, names, preprocessing, why)
+
+
 def save(model: Model, path: str | Path) -> Path:
     """Write a model's bundle atomically and return its path."""
     if Path(path).suffix != ".safetensors":
@@ -107,6 +138,7 @@ def bundled(model: Model) -> Bundle:
     return Bundle(
         model.plan.architecture.name, model.classes, model.plan.head, model.preprocessing,
         model.network.cut, model.network.state(), info, model.temperature,
+        model.plan.architecture if model.plan.architecture.own else None,
     )  # fmt: skip
 
 
@@ -143,7 +175,8 @@ def _sized(
     if size is None and fit is None:
         return preprocessing
     found = preprocessing.sized(size, fit)
-    outline(row.name, row.units, 0, (1, 3, found.crop, found.crop), 0)
+    if not row.own:  # which its own layers refuse
+        outline(row.name, row.units, 0, (1, 3, found.crop, found.crop), 0)
     return found
 
 

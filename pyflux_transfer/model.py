@@ -29,7 +29,7 @@ class Model:
 
 def refuse_imagenet(model: Model) -> None:
     """Raise InputError for a network without a head of its own."""
-    if model.plan.head is None:
+    if model.plan.head is None and not model.plan.architecture.own:
         raise InputError(
             f"This network still has its 1000 ImageNet classes. {_REMEDY.format('a head')}"
         )

@@ -50,6 +50,7 @@ include("images.jl")
 include("bundle.jl")
 include("classify.jl")
 include("newhead.jl")
+include("own.jl")
 # The same, by handle and pointer, for another language
 include("bridge.jl")
 include("precompile.jl")

@@ -15,7 +15,27 @@ address(x) = GC.@preserve x Int(UInt(pointer(dense(x))))
 "Build a network on \"cpu\" or \"cuda\" and return its number."
 function create(text, device)
     to = device == "cuda" ? Flux.gpu_device(; force = true) : Flux.cpu_device()
-    return keep(Network(parse_plan(text), to))
+    plan = parse_plan(text)
+    load_module(plan)
+    return keep(Base.invokelatest(Network, plan, to))
+end
+
+"Build what a call makes, as it leaves it, and return its number."
+function create_own(name, side)
+    trunk, head = parts(called(name))
+    return keep(Base.invokelatest(Network, trunk, head; name, side))
+end
+
+"The plan of a network of one's own, as text."
+own_plan(number) = own_text(NETWORKS[number])
+
+"The chain itself."
+chain_of(number::Integer) = NETWORKS[number].chain
+
+"Somebody else may have changed the weights."
+function changed(number)
+    net = NETWORKS[number]
+    return forget!(net, eachindex(net.units))
 end
 
 "Build a network with Metalhead's published weights and return its number."

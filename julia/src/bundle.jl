@@ -57,10 +57,12 @@ function Base.show(io::IO, model::Classifier)
 end
 
 """
-    PyFluxTransfer.open(path; device = Flux.cpu_device()) -> Classifier
+    PyFluxTransfer.open(path; device = Flux.cpu_device(), own = nothing) -> Classifier
 
 Read a bundle, the network with its weights on `device` and everything else that its header tells.
-Needs no Python. Nothing in the file is run.
+Needs no Python. Nothing in the file is run. A network of own layers is built by `own`, a function without
+arguments that returns its trunk and head; without it by the call that the file names, where that is one
+of Metalhead's or of a module in the environment variable `PYFLUX_JULIA_MODULES`.
 
 Throws `ArgumentError` where no file is, and [`BundleError`](@ref) for a damaged file, another format,
 a field that cannot be, and tensors that are missing, misshaped or no numbers. Bundles of format 1 and 2
@@ -71,7 +73,7 @@ model = PyFluxTransfer.open("bees.safetensors")
 classify(model, load("bee.jpg"))        # FileIO's load, or any matrix of colours
 ```
 """
-function open(path::AbstractString; device = Flux.cpu_device())
+function open(path::AbstractString; device = Flux.cpu_device(), own = nothing)
     tensors, metadata = read_tensors(path)
     haskey(metadata, KEY) ||
         throw(BundleError(
@@ -91,8 +93,10 @@ function open(path::AbstractString; device = Flux.cpu_device())
         () -> checked(parse_plan(header["plan"]), sum(length, values(tensors); init = 0)),
         refuse,
     )
-    net = guarded(() -> Network(plan, device), refuse)
-    guarded(() -> cut_at!(net, header["cut"]), refuse)
+    guarded(() -> own === nothing && load_module(plan), refuse)
+    # What a module has just brought is known to calls that begin now.
+    net = guarded(() -> Base.invokelatest(Network, plan, device; own), refuse)
+    guarded(() -> Base.invokelatest(cut_at!, net, header["cut"]), refuse)
     outputs = classes(net)
     length(names) == outputs ||
         throw(BundleError("$path names $(length(names)) classes for $outputs outputs."))
@@ -100,7 +104,10 @@ function open(path::AbstractString; device = Flux.cpu_device())
     for (name, x) in tensors
         all(isfinite, x) || damaged("tensor '$name' holds NaN or infinite values")
     end
-    guarded(() -> load!(net, tensors), why -> damaged("weights do not fit: $why"))
+    guarded(
+        () -> Base.invokelatest(load!, net, tensors),
+        why -> damaged("weights do not fit: $why"),
+    )
     info = field(header, "info", AbstractDict, refuse)
     architecture = field(header, "architecture", String, refuse)
     return Classifier(net, names, how, temperature, architecture, info, header)

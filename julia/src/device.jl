@@ -23,13 +23,13 @@ synchronize(device) = nothing
 generator(device) = MersenneTwister(0)
 
 "The chain on the device. Flux moves arrays alone: a device that draws for itself has its own generator."
-function on_device(device, chain::Chain)
-    device isa Flux.CPUDevice && return chain
-    layers = Any[
-        layer isa Dropout ?
-            Dropout(layer.p, layer.dims, layer.active, generator(device)) :
-            device(layer)
-        for layer in chain.layers
-    ]
-    return Chain(layers)
-end
+on_device(device, chain::Chain) = device isa Flux.CPUDevice ? chain : rebuilt(device, device, chain)
+
+"The same layers with every leaf as `move` makes it, and each Dropout with a generator of its own."
+rebuilt(move, device, layers) = Functors.fmap(
+    leaf -> leaf isa Dropout ?
+        Dropout(leaf.p, leaf.dims, leaf.active, generator(device)) :
+        move(leaf),
+    layers;
+    exclude = part -> part isa Dropout || Functors.isleaf(part),
+)

@@ -19,6 +19,7 @@ function with_chain(net::Network, chain)
         net.rules,
         net.steps,
         Kept(length(net.units)),
+        net.own,
     )
     return typeof(device) === typeof(net.device) ? other : prepare!(other, net.update)
 end

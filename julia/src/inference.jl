@@ -110,7 +110,7 @@ function check_input(units, index, x)
     axes = axes_of(unit, ndims(x))
     ndims(x) == axes ||
         throw(DimensionMismatch("unit $(unit.name) takes $axes axes, got $(ndims(x))"))
-    told = unit.kind === :dense || unit.body !== nothing
+    told = unit.kind in (:dense, :own) || unit.body !== nothing
     axes == 4 || told || return nothing
     wanted = told ? unit.options["in"] : channels_before(units, index)
     got = size(x, channel_axis(x))

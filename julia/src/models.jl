@@ -135,7 +135,8 @@ const WEIGHTS_ALONE = ("ViT",)
 Build a plan's network as a `Chain` with one layer a unit. A vector holds them: it compiles faster
 than a tuple. What Metalhead lacks or computes otherwise is made of Flux layers.
 """
-function build(plan::Plan; pretrain = false)
+function build(plan::Plan; pretrain = false, own = nothing)
+    isempty(plan.own) || return own_chain(plan, own)
     isempty(plan.constructor) && return chain_of(plan, nothing)
     plan.constructor in WEIGHTS_ALONE || return chain_of(plan, metalhead(plan; pretrain))
     chain = chain_of(plan, nothing)

@@ -16,7 +16,7 @@ model = with_head(PyFluxTransfer.open("bees.safetensors"), ["cats", "dogs", "mic
 """
 function with_head(model::Classifier, names)
     wanted = checked_names(collect(String, names))
-    plan = TOML.parse(model.header["plan"])
+    plan = plan_row(model.header["plan"])
     head = head_like(model.header["head"], plan["units"])
     last = plan["units"][end]
     last["options"]["out"] = length(wanted)
@@ -26,7 +26,7 @@ function with_head(model::Classifier, names)
         Dict{String, Any}(
             "classes" => wanted,
             "head" => merge(head, Dict{String, Any}("classes" => length(wanted))),
-            "plan" => sprint(TOML.print, plan),
+            "plan" => haskey(plan, "own") ? JSON.json(plan) : sprint(TOML.print, plan),
         ),
     )
     net = Network(parse_plan(header["plan"]), model.net.device)

@@ -4,7 +4,8 @@
 """
 A parameterised leaf: torchvision's name, what it is (`:conv`, `:norm`, `:dense`, `:layernorm`,
 `:scale`, `:token`), and the shape of its weight in torchvision's order, e.g.
-`[out, in ÷ groups, k, k]`. `joint` stands between the name and "weight" or "bias".
+`[out, in ÷ groups, k, k]`. `joint` stands between the name and "weight" or "bias", `momentum` is the
+weight of a new batch in a BatchNorm's statistics. An `:array` is one tensor of the layer's own name.
 """
 struct Layer
     name::String
@@ -12,9 +13,10 @@ struct Layer
     shape::Vector{Int}
     bias::Bool
     joint::String
+    momentum::Float64
 end
 
-Layer(name, op, shape, bias) = Layer(name, op, shape, bias, ".")
+Layer(name, op, shape, bias, joint = ".") = Layer(name, op, shape, bias, joint, 0.1)
 
 "One operation of a block, with its numbers, the layer it holds, the nodes it joins."
 struct Node
@@ -26,7 +28,8 @@ end
 
 """
 One step of a network: how it is computed, with which numbers, and the leaves it holds, in order. A
-unit of kind `:block` computes its `body`, a tree of operations.
+unit of kind `:block` computes its `body`, a tree of operations; one of kind `:own` is a layer that no
+plan describes.
 """
 struct Unit
     name::String
@@ -41,21 +44,30 @@ Unit(name, kind, stage, options, layers) = Unit(name, kind, stage, options, laye
 
 """
 What a network is built from: Metalhead's constructor (empty where Metalhead has none) with its
-arguments, and the units in order.
+arguments, and the units in order. `own` is the call that makes the layers of units of kind `:own`.
 """
 struct Plan
     constructor::String
     arguments::Vector{Any}
     keywords::Dict{Symbol, Any}
     units::Vector{Unit}
+    own::String
 end
 
-"Read a plan from its TOML text."
+Plan(constructor, arguments, keywords, units) = Plan(constructor, arguments, keywords, units, "")
+
+"A plan as tables: its text is TOML, that of a network of one's own JSON."
+plan_row(text::AbstractString) = startswith(text, '{') ?
+    parse_json(String(text), why -> throw(ArgumentError("the plan $why"))) :
+    TOML.parse(text)
+
+"Read a plan from its text."
 function parse_plan(text::AbstractString)
-    row = TOML.parse(text)
+    row = plan_row(text)
     keywords = Dict{Symbol, Any}(Symbol(k) => v for (k, v) in row["keywords"])
     units = Unit[parse_unit(unit) for unit in row["units"]]
-    return Plan(row["constructor"], Vector{Any}(row["arguments"]), keywords, units)
+    own = get(row, "own", "")
+    return Plan(row["constructor"], Vector{Any}(row["arguments"]), keywords, units, own)
 end
 
 function parse_unit(row)
@@ -70,6 +82,7 @@ parse_layer(row) = Layer(
     Vector{Int}(row["shape"]),
     row["bias"],
     get(row, "joint", "."),
+    get(row, "momentum", 0.1),
 )
 
 parse_node(row) = Node(

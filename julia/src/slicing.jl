@@ -21,22 +21,24 @@ mutable struct Network
     update::Update
     rules::Dict{String, Any} # parameter's name => Optimisers' leaf
     steps::Int
-    kept::Kept # for evaluation
+    kept::Kept  # for evaluation
+    own::String # the call that makes its own layers, or ""
 end
 
 """
 Build a plan's network with a random start and everything in the tail. The arrays move to `device`
 here, before there is optimizer state.
 """
-Network(plan::Plan, device = Flux.cpu_device(); pretrain = false) = Network(
+Network(plan::Plan, device = Flux.cpu_device(); options...) = Network(
     plan.units,
-    on_device(device, build(plan; pretrain)),
+    on_device(device, build(plan; options...)),
     device,
+    plan.own,
 )
 
-function Network(units, chain::Chain, device)
-    net = Network(units, chain, device, 0, Update(), Dict{String, Any}(), 0, Kept(length(units)))
-    return cut_at!(net, 0)
+function Network(units, chain::Chain, device, own = "")
+    rules, kept = Dict{String, Any}(), Kept(length(units))
+    return cut_at!(Network(units, chain, device, 0, Update(), rules, 0, kept, own), 0)
 end
 
 "Units before the cut, as a chain that shares the network's arrays."
@@ -62,7 +64,7 @@ function prepare!(net::Network, update::Update)
     for layer in tail(net).layers
         Flux.testmode!(layer, :auto)
         update.freeze_bn || continue
-        foreach(((leaf, _),) -> leaf isa BatchNorm && Flux.testmode!(leaf), leaves(layer))
+        foreach(inner -> inner isa BatchNorm && Flux.testmode!(inner), Flux.modules(layer))
     end
     rule = optimizer_rule(update)
     net.rules = Dict{String, Any}(

@@ -95,7 +95,7 @@ end
 "The running statistics of the tail's BatchNorm layers."
 function statistics(net::Network)
     held = [tensors(net.units[i], net.chain.layers[i]) for i in (net.cut + 1):length(net.units)]
-    return filter(tensor -> tensor.field in STATISTICS, reduce(vcat, held; init = Tensor[]))
+    return filter(statistic, reduce(vcat, held; init = Tensor[]))
 end
 
 # One value a channel has no variance: refused before it can reach the running statistics.
@@ -103,7 +103,7 @@ function check_batch(net::Network, x)
     (size(x, ndims(x)) > 1 || net.update.freeze_bn) && return nothing
     for i in (net.cut + 1):length(net.units)
         x = evaluate(net, x, i:i; watch = false)
-        learns = any(((leaf, _),) -> leaf isa BatchNorm, leaves(net.chain[i]))
+        learns = any(layer -> layer isa BatchNorm, Flux.modules(net.chain[i]))
         learns &&
             size(x, 1) * size(x, 2) == 1 &&
             throw(DomainError(
@@ -117,13 +117,14 @@ end
 
 "Width of the logits: that of the last layer with parameters."
 function classes(net::Network)
+    last(net.units).kind === :own && return last(net.units).options["out"]
     index = findlast(unit -> !isempty(unit.layers), net.units)
     return first(net.units[index].layers[end].shape)
 end
 
 function update!(rules, tensor::Tensor, rate)
     # Zygote has a gradient of the statistics too where they were used as they are.
-    (tensor.field in STATISTICS || gradient(tensor) === nothing) && return nothing
+    (statistic(tensor) || gradient(tensor) === nothing) && return nothing
     rule = rules[tensor.name]
     Optimisers.adjust!(rule, rate)
     rules[tensor.name], _ = Optimisers.update!(rule, array(tensor), gradient(tensor))
@@ -133,11 +134,16 @@ end
 # The masks follow from the seed and the count of steps, so a resumed run equals an unbroken one.
 function seed_dropout!(net::Network)
     for (index, layer) in enumerate(net.chain.layers)
-        layer isa Dropout || continue
-        Random.seed!(layer.rng, mix(net.update.seed, net.steps, index))
+        for (place, dropout) in enumerate(dropouts(layer))
+            within = place == 1 ? () : (place,)
+            Random.seed!(dropout.rng, mix(net.update.seed, net.steps, index, within...))
+        end
     end
     return nothing
 end
+
+"The Dropouts of a layer, however deep they lie."
+dropouts(layer) = Dropout[inner for inner in Flux.modules(layer) if inner isa Dropout]
 
 # splitmix64's finaliser over the three numbers: neighbours get unrelated seeds.
 function mix(numbers::Integer...)

@@ -38,6 +38,11 @@ function assemble_conv(node, activation)
     )
 end
 
+function assemble_norm(node, activation)
+    eps, momentum = Float32(node.options["eps"]), Float32(node.layer.momentum)
+    return BatchNorm(node.layer.shape[1], activation; eps, momentum)
+end
+
 function assemble_dense(node, activation)
     out, inner = node.layer.shape
     return Pointwise(Dense(inner => out, activation))
@@ -60,7 +65,7 @@ const ASSEMBLERS = Dict{Symbol, Function}(
     :multiply => (node, _) -> joined(times, node),
     :concat => (node, _) -> joined(beside, node),
     :conv => assemble_conv,
-    :norm => (node, f) -> BatchNorm(node.layer.shape[1], f; eps = Float32(node.options["eps"])),
+    :norm => assemble_norm,
     :layernorm => (node, _) -> ChannelNorm(node.layer.shape[1], node.options["eps"]),
     :dense => assemble_dense,
     :scale => (node, _) -> Factor(learnt(node.layer) .+ 1),

@@ -12,8 +12,6 @@ const FIELDS = Dict(
     :scale => ("" => :value,), # the tensor has the layer's own name
     :token => ("" => :value,),
 )
-const STATISTICS = (:μ, :σ²)
-
 "One tensor: its full name, what holds it, its field there, and the leaf's gradient."
 struct Tensor
     name::String
@@ -24,9 +22,11 @@ end
 
 array(tensor::Tensor) = getproperty(tensor.leaf, tensor.field)
 gradient(tensor::Tensor) = below(tensor.mirror, tensor.field)
+statistic(tensor::Tensor) = occursin(".running_", tensor.name)
 
 "All tensors of a layer by their unit's names; `mirror` is a gradient of the same structure."
 function tensors(unit::Unit, layer, mirror = nothing)
+    unit.kind === :own && return arrays_of(unit.name, layer, mirror)
     found = Tensor[]
     for (wanted, (leaf, inner)) in zip(unit.layers, leaves(layer, mirror))
         for (suffix, field) in FIELDS[wanted.op]
@@ -48,7 +48,7 @@ function parameters(net::Network)
     found = Pair{String, Any}[]
     for i in (net.cut + 1):length(net.units)
         for tensor in tensors(net.units[i], net.chain.layers[i])
-            tensor.field in STATISTICS || push!(found, tensor.name => array(tensor))
+            statistic(tensor) || push!(found, tensor.name => array(tensor))
         end
     end
     return found

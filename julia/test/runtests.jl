@@ -35,6 +35,7 @@ include("bundles.jl")
             "bundle",
             "classify",
             "newhead",
+            "own",
             "home",
             "bridge",
             "docs",

@@ -16,7 +16,7 @@ from pyflux_transfer.networks.weights import published
 from pyflux_transfer.networks.weights.names import as_torchvision
 from pyflux_transfer.networks.weights.transformers import transformers
 
-# name → module with `build(plan)`, `readiness()` and `artifact(architecture)`
+# name → module with `build(plan)`, `readiness()`, `artifact(architecture)`, `own(name, side)`
 ENGINES = {
     "flux": "pyflux_transfer.engines.flux.network",
     "torch": "pyflux_transfer.engines.torch.network",
@@ -52,6 +52,15 @@ def pretrained(engine: str, row: Architecture, tag: str = "imagenet") -> State:
 
 def _without_head(units: Sequence[Unit]) -> list[Unit]:
     return [unit for unit in units if unit.stage != "head"]
+
+
+def own(engine: str, name: str, side: int) -> tuple[Architecture, State]:
+    """Return the row of a network of one's own, by its name in Julia, and its weights.
+
+    Raises EngineError where the engine does not run Julia's layers.
+    """
+    found: tuple[Architecture, State] = _module(engine).own(name, side)
+    return found
 
 
 def choose(engine: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyflux_transfer.errors import InputError, lookup
 from pyflux_transfer.networks.catalog import Architecture
 from pyflux_transfer.networks.head import Head, with_head
-from pyflux_transfer.networks.shapes import UnitShapes
+from pyflux_transfer.networks.shapes import UnitShapes, trace
 from pyflux_transfer.networks.tensors import Array, Shape, State
 from pyflux_transfer.networks.units import Unit
 
@@ -53,7 +53,7 @@ class Plan:
     @property
     def classes(self) -> int:
         """Width of the logits."""
-        return 1000 if self.head is None else self.head.classes
+        return self.architecture.classes if self.head is None else self.head.classes
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,16 @@ class Network(Protocol):
 
     def synchronize(self) -> None:
         """Wait until the device has done all that was asked."""
+
+
+def traced(network: Network, shape: Shape) -> list[UnitShapes]:
+    """Return each unit's shapes for an input of this shape; from the units alone where they tell.
+
+    Raises InputError where the images are too small.
+    """
+    if any(unit.kind == "own" for unit in network.units):
+        return network.trace(shape)
+    return trace(network.units, shape)
 
 
 def check_images(images: Any) -> None:

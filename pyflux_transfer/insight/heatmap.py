@@ -16,19 +16,22 @@ import numpy as np
 
 from pyflux_transfer.engines.base import Labels, Network
 from pyflux_transfer.errors import InputError
-from pyflux_transfer.networks.shapes import trace
+from pyflux_transfer.networks.shapes import UnitShapes, trace
 from pyflux_transfer.networks.tensors import Array, Shape
 from pyflux_transfer.networks.units import Unit
 
 _POOLS = ("maxpool", "avgpool", "flatten", "dropout")
 
 
-def last_map(units: Sequence[Unit], shape: Shape) -> int:
+def last_map(
+    units: Sequence[Unit], shape: Shape, traced: Sequence[UnitShapes] | None = None
+) -> int:
     """Return the unit before which the last feature map lies, for images of this shape.
 
-    Pooling behind it is coarser, and does not count. Raises InputError where there is no map.
+    Pooling behind it is coarser, and does not count. `traced` tells the units' shapes where the
+    units do not. Raises InputError where there is no map.
     """
-    rows = list(enumerate(zip(units, trace(units, shape), strict=True)))
+    rows = list(enumerate(zip(units, traced or trace(units, shape), strict=True)))
     for index, (unit, shapes) in reversed(rows):
         output = shapes.output
         if len(output) == 4 and output[2] * output[3] > 1 and unit.kind not in _POOLS:

@@ -38,6 +38,7 @@ class Architecture:
     parameters: int
     metalhead: Constructor | None  # constructor, arguments
     weights: tuple[Weights, ...] = ()  # the default first
+    own: str = ""  # the call in Julia that makes its layers, of a network of one's own
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
@@ -48,6 +49,11 @@ class Architecture:
     def preprocessing(self) -> Preprocessing:
         """What its default weights want."""
         return self.weights[0].preprocessing if self.weights else IMAGENET
+
+    @property
+    def classes(self) -> int:
+        """Outputs of its own head: ImageNet's classes, or what one's own constructor gives."""
+        return int(self.units[-1].options["out"]) if self.own else 1000
 
     def tagged(self, tag: str) -> Weights:
         """Return the published weights of a tag; "imagenet" is the default one."""

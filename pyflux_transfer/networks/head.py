@@ -77,13 +77,19 @@ def with_head(units: Sequence[Unit], head: Head) -> tuple[Unit, ...]:
     body = [unit for unit in units if unit.stage != "head"]
     old = [unit for unit in units if unit.stage == "head"]
     if head.keep == "classifier":
-        return (*body, *old, *_dropped("head", head), dense("head", 1000, head.classes))
+        width = int(old[-1].options.get("out", 1000))
+        return (*body, *old, *_dropped("head", head), dense("head", width, head.classes))
     if head.keep == "hidden":
         return (*body, *_keep_hidden(old, head))
-    last = next(unit for unit in reversed(old) if unit.layers)
+    last = next((unit for unit in reversed(old) if unit.layers), old[-1])
     root = last.name.split(".")[0]
     if any(name.startswith(f"{root}.") for name in tensors(body)):  # as ConvNeXt's `classifier.0`
         root = last.name
+    if body[-1].options.get("ends") == 3:
+        raise InputError(
+            "This network's trunk gives tokens, which a new head cannot take. Use "
+            "keep='classifier', or let the trunk end with their mean."
+        )
     width = _width(body[-1], body)
     new = [] if _gives_vectors(body[-1]) else [avgpool(1), flatten()]
     for index, size in enumerate(head.hidden):

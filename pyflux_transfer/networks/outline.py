@@ -54,18 +54,26 @@ class Row:
         return {**row, "trainable": self.trainable or None}
 
 
-def outline(name: str, units: Sequence[Unit], cut: int, shape: Shape, depth: int = 3) -> list[Row]:
+def outline(
+    name: str,
+    units: Sequence[Unit],
+    cut: int,
+    shape: Shape,
+    depth: int = 3,
+    traced: Sequence[UnitShapes] | None = None,
+) -> list[Row]:
     """Return the rows down to a depth: 0 the network, 1 its stages, 2 their units, 3 the layers.
 
     `shape` (N,3,H,W) is that of the images, `cut` the first unit that is trained. A unit that is
-    one layer of its own name stands for it. Raises InputError for another depth, and for images
+    one layer of its own name stands for it. `traced` tells the units' shapes where the units do
+    not. Raises InputError for another depth, and for images
     that are too small.
     """
     if depth not in range(len(LEVELS)):
         raise InputError(f"depth must be from 0 to {len(LEVELS) - 1}, got {depth!r}.")
     found: list[Row] = []
     whole: list[Row] = []
-    numbered = enumerate(zip(units, trace(units, shape), strict=True))
+    numbered = enumerate(zip(units, traced or trace(units, shape), strict=True))
     for stage, group in groupby(numbered, key=lambda item: item[1][0].stage):
         inside: list[Row] = []
         own: list[Row] = []
@@ -107,6 +115,8 @@ def _layer(index: int, layer: Layer, shapes: UnitShapes | None, trains: bool) ->
 
 def _mult_adds(layer: Layer, output: Shape | None) -> int | None:
     """Count those of a convolution or dense layer: each number of the output takes one row."""
+    if layer.op == "array":
+        return None
     if layer.op not in ("conv", "dense"):
         return 0
     return None if output is None else math.prod(layer.shape[1:]) * math.prod(output)

@@ -113,9 +113,10 @@ def conv(
     return Node("conv", options, layer)
 
 
-def norm(name: str, channels: int, eps: float = 1e-5) -> Node:
-    """BatchNorm (Ioffe & Szegedy 2015)."""
-    return Node("norm", {"eps": eps}, Layer(name, "norm", (channels,), bias=True))
+def norm(name: str, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> Node:
+    """BatchNorm (Ioffe & Szegedy 2015); `momentum` as PyTorch counts it, as in `Layer`."""
+    layer = Layer(name, "norm", (channels,), bias=True, momentum=momentum)
+    return Node("norm", {"eps": eps}, layer)
 
 
 def layernorm(name: str, width: int, eps: float = 1e-6) -> Node:

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from pyflux_transfer.networks.tree import Node
 
 Option = int | float | str | bool
-Op = Literal["conv", "norm", "dense", "layernorm", "scale", "token"]
+Op = Literal["conv", "norm", "dense", "layernorm", "scale", "token", "array"]
 
 
 @dataclass(frozen=True)
 class Layer:
     """A parameterised leaf: torchvision's name, what it is, and the shape of its weight.
 
-    `joint` stands between the name and "weight" or "bias". A scale and a token are one tensor,
-    which has the layer's name itself.
+    `joint` stands between the name and "weight" or "bias". A scale, a token and an array of a layer
+    of one's own are one tensor, which has the layer's name itself. `momentum` is the weight of a
+    new batch in the statistics of a BatchNorm.
     """
 
     name: str
@@ -33,11 +34,12 @@ class Layer:
     shape: tuple[int, ...]  # conv (out, in / groups, k, k); dense (out, in); norms (channels,)
     bias: bool
     joint: str = "."
+    momentum: float = field(default=0.1, repr=False)  # kept features, named by this, are alike
 
     @property
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the tensors, BatchNorm statistics included."""
-        if self.op in ("scale", "token"):
+        if self.op in ("scale", "token", "array"):
             return {self.name: self.shape}
         channels = self.shape[:1]
         named = {f"{self.name}{self.joint}weight": self.shape}
@@ -54,9 +56,9 @@ class Unit:
     """One step of a network's chain.
 
     `kind` says how it is computed (conv, maxpool, avgpool, flatten, dropout, dense, basic,
-    bottleneck, fire, inverted, block), `options` with which numbers, `layers` which parameters it
-    holds: in order of computation, a residual block's shortcut last. A block's `body` is a tree of
-    operations.
+    bottleneck, fire, inverted, block, own), `options` with which numbers, `layers` which parameters
+    it holds: in order of computation, a residual block's shortcut last. A block's `body` is a tree
+    of operations.
     """
 
     name: str

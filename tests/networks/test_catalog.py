@@ -208,3 +208,9 @@ def test_preprocessing_round_trips_and_refuses_nonsense() -> None:
         Preprocessing(resize=256, crop=300)
     with pytest.raises(InputError, match="'nearest'"):
         Preprocessing(interpolation="nearest")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "efficientnet_b0", "inception_v3"])
+def test_the_momentum_of_batchnorm_is_torchvisions(name: str) -> None:
+    norms = [layer for u in MODELS[name].units for layer in u.layers if layer.op == "norm"]
+    assert {norm.momentum for norm in norms} == {0.01 if "mobilenet_v3" in name else 0.1}

@@ -14,7 +14,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,56 @@ def call(name: str, *arguments: Any, **options: Any) -> Any:
     """
     claim(__name__)
     return _owner.run(lambda: _called(name, arguments, options))
+
+
+def inside(work: Callable[[Any], Any]) -> Any:
+    """Return what `work` makes of the Julia package, in the thread that owns Julia.
+
+    For work that handles objects of Julia: none may leave it. Returns plain values and new NumPy
+    arrays, whose axes stand in Julia's order; raises as `call` does, and InputError for any other
+    object of Julia.
+    """
+    claim(__name__)
+    return _owner.run(lambda: _worked(work))
+
+
+def function(text: str) -> Any:
+    """Return the function that Julia's text means; for use within `inside`."""
+    from juliacall import Main
+
+    return Main.seval(text)
+
+
+def _worked(work: Callable[[Any], Any]) -> Any:
+    package = _started()
+    from juliacall import AnyValue, ArrayValue, JuliaError
+
+    try:
+        result = work(package)
+        if isinstance(result, ArrayValue):
+            result = np.array(result)
+        if not _holds(result, AnyValue):
+            return result
+        kind = str(type(result).__name__)
+        del result
+        failure: PyFluxTransferError = InputError(
+            f"A Julia object ({kind}) cannot leave Julia's thread. Let the function return "
+            "numbers, text, an array of numbers, or nothing."
+        )
+    except JuliaError as error:
+        failure = _translated(error)
+    raise failure
+
+
+def _holds(result: Any, kind: type) -> bool:
+    """Tell whether a result is, or holds, an object of this kind."""
+    if isinstance(result, (tuple, list, set)):
+        return any(_holds(each, kind) for each in result)
+    if isinstance(result, dict):
+        return any(_holds(each, kind) for each in [*result, *result.values()])
+    if isinstance(result, np.ndarray):
+        return bool(result.dtype == object)
+    return isinstance(result, kind)
 
 
 def _called(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:

@@ -22,11 +22,13 @@ from pyflux_transfer.engines.base import (
     check_rates,
     tail_stages,
 )
+from pyflux_transfer.engines.flux.handle import Handle
 from pyflux_transfer.engines.flux.julia import call
 from pyflux_transfer.engines.process import rebuilt
 from pyflux_transfer.errors import EngineError, InputError, WeightsError
 from pyflux_transfer.installation import environment
 from pyflux_transfer.networks.catalog import Architecture
+from pyflux_transfer.networks.own import PREFIX, from_plan
 from pyflux_transfer.networks.shapes import UnitShapes, check_sides
 from pyflux_transfer.networks.start import start as random_start
 from pyflux_transfer.networks.tensors import Array, Shape, State, check_state
@@ -70,6 +72,19 @@ def artifact(architecture: Architecture) -> State:
     return state
 
 
+def own(name: str, side: int) -> tuple[Architecture, State]:
+    """Return the row of a network of one's own and its weights, as its constructor leaves them.
+
+    It is run on an image of `side` × `side`. Raises InputError for a constructor that is not known
+    or not allowed, and for layers that cannot be a network's; EngineError for what it raises.
+    """
+    _release()
+    number = call("create_own", name.removeprefix(PREFIX), side)
+    _gone.append(number)
+    row = from_plan(call("own_plan", number))
+    return row, _fetch("store_state", number, tensors(row.units))
+
+
 def build(plan: Plan) -> FluxNetwork:
     """Build a network on the plan's device."""
     return FluxNetwork(plan)
@@ -102,6 +117,11 @@ class FluxNetwork:
         self.device: str = call("name_of_device", self._number)
         if plan.seed is not None:
             self.load_state(random_start(self.units, plan.seed))
+
+    @property
+    def julia(self) -> Handle:
+        """The Flux chain, for code of one's own."""
+        return Handle(self._number, self)
 
     @property
     def arithmetic(self) -> str:
@@ -248,7 +268,16 @@ class FluxNetwork:
 
 
 def describe(plan: Plan) -> str:
-    """Return the plan as TOML, all that Julia is told about the network."""
+    """Return the plan as text, all that Julia is told about the network.
+
+    It is TOML; that of a network of one's own is JSON, which Python reads, too.
+    """
+    if plan.architecture.own:
+        return json.dumps({
+            "constructor": "", "arguments": [], "keywords": {}, "own": plan.architecture.own,
+            "all": [_unit(unit) for unit in plan.architecture.units],
+            "units": [_unit(unit) for unit in plan.units],
+        })  # fmt: skip
     constructor, arguments, keywords = plan.architecture.metalhead or ("", (), {})
     lines = [
         f"constructor = {json.dumps(constructor)}",
@@ -270,9 +299,21 @@ def describe(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _unit(unit: Unit) -> dict[str, Any]:
+    """Return a unit without a tree as plain data."""
+    return {
+        "name": unit.name, "kind": unit.kind, "stage": unit.stage, "options": unit.options,
+        "layers": [_layer(layer) for layer in unit.layers],
+    }  # fmt: skip
+
+
 def _layer(layer: Layer) -> dict[str, Any]:
     row = {"name": layer.name, "op": layer.op, "shape": list(layer.shape), "bias": layer.bias}
-    return row if layer.joint == "." else {**row, "joint": layer.joint}
+    if layer.joint != ".":
+        row["joint"] = layer.joint
+    if layer.momentum != 0.1:
+        row["momentum"] = layer.momentum
+    return row
 
 
 def _node(node: Node) -> dict[str, Any]:

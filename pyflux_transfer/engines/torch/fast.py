@@ -12,7 +12,8 @@ images: there an image's numbers differ by up to `CUDA_TOLERANCE` of the largest
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
@@ -34,7 +35,9 @@ from pyflux_transfer.engines.torch.kinds import Block, TrainRunner, forward, sam
 from pyflux_transfer.engines.torch.same import keeps_bits, one_by_one
 from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Positions, Step, interpolated
 from pyflux_transfer.engines.torch.threads import alone, spread
-from pyflux_transfer.networks.units import Layer
+from pyflux_transfer.errors import EngineError, InputError
+from pyflux_transfer.networks.shapes import trace
+from pyflux_transfer.networks.units import Layer, Unit
 
 CUDA_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}  # float32 may be TF32 there
 
@@ -251,8 +254,7 @@ def agrees(fast: FastRunner, blocks: Iterable[Block], tolerance: float = 0.05) -
     the same where two lie within the tolerance. Small images: the check shall not be felt.
     """
     blocks = tuple(blocks)
-    multiple = int(blocks[0].unit.options.get("multiple", 1))
-    images = _synthetic(count=4, size=-(-64 // multiple) * multiple).to(
+    images = _synthetic(count=4, size=_smallest([block.unit for block in blocks])).to(
         next(iter(fast.tensors.values())).device
     )
     with torch.inference_mode():
@@ -261,6 +263,16 @@ def agrees(fast: FastRunner, blocks: Iterable[Block], tolerance: float = 0.05) -
         best = exact.gather(1, ours.argmax(1, keepdim=True)).squeeze(1)
         near = (exact - ours).abs().max() <= tolerance
         return bool(near and (exact.amax(1) - best <= tolerance).all())
+
+
+def _smallest(units: Sequence[Unit]) -> int:
+    """Return the side, from 64 on, of the smallest images that a network takes."""
+    multiple = int(units[0].options.get("multiple", 1))
+    for side in range(-(-64 // multiple) * multiple, 1024, multiple):
+        with suppress(InputError):
+            trace(units, (1, 3, side, side))
+            return side
+    raise EngineError("The network takes no images of 64 to 1024 pixels. Use precision='fp32'.")
 
 
 def _synthetic(count: int, size: int) -> Tensor:

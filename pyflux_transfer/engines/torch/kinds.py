@@ -259,7 +259,7 @@ class TrainRunner:
             )
         leaves = ("running_mean", "running_var", "weight", "bias")
         mean, var, weight, bias = (self.tensors[f"{name}.{leaf}"] for leaf in leaves)
-        y = F.batch_norm(x, mean, var, weight, bias, self.training, momentum=0.1, eps=eps)
+        y = F.batch_norm(x, mean, var, weight, bias, self.training, norm.momentum, eps)
         return ACTIVATIONS[activation](y)
 
     def layernorm(self, norm: Layer, x: Tensor, eps: float) -> Tensor:

@@ -40,6 +40,7 @@ from pyflux_transfer.engines.torch.optimizer import Optimizer
 from pyflux_transfer.errors import EngineError, InputError
 from pyflux_transfer.installation.environment import processor
 from pyflux_transfer.networks.catalog import Architecture
+from pyflux_transfer.networks.own import PREFIX, refusal
 from pyflux_transfer.networks.shapes import UnitShapes, trace
 from pyflux_transfer.networks.start import start as random_start
 from pyflux_transfer.networks.tensors import Array, Shape, State, check_state
@@ -55,8 +56,16 @@ def artifact(architecture: Architecture) -> None:
     """Return None: PyTorch has no source of weights of its own."""
 
 
+def own(name: str, side: int) -> tuple[Architecture, State]:  # noqa: ARG001
+    """Refuse a network of one's own: its layers are Julia's."""
+    call = name.removeprefix(PREFIX)
+    raise EngineError(refusal(Architecture(f"{PREFIX}{call}", tuple, 0, None, own=call)))
+
+
 def build(plan: Plan) -> TorchNetwork:
     """Build a network on the plan's device."""
+    if plan.architecture.own:
+        raise EngineError(refusal(plan.architecture))
     return TorchNetwork(plan)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from pyflux_transfer.networks.blocks import avgpool, dense, dropout, flatten
-from pyflux_transfer.networks.families.shared import divisible, excited, normed
+from pyflux_transfer.networks.families import shared
+from pyflux_transfer.networks.families.shared import divisible, excited
 from pyflux_transfer.networks.tree import IDENTITY, Node, add, block, chain
 from pyflux_transfer.networks.units import Unit
 
-_EPS = 1e-3
 _FIRST = 16
+
+_normed = partial(shared.normed, eps=1e-3, momentum=0.01)
 
 
 class Row(NamedTuple):
@@ -59,7 +62,7 @@ LARGE = (
 
 def mobilenet_v3(rows: Sequence[Row], hidden: int) -> tuple[Unit, ...]:
     """MobileNetV3 of the given blocks, a stage for each width; `hidden` of the classifier."""
-    stem = normed("features.0", 3, _FIRST, 3, stride=2, activation="hardswish", eps=_EPS)
+    stem = _normed("features.0", 3, _FIRST, 3, stride=2, activation="hardswish")
     units = [block("features.0", "stem", 3, _FIRST, stem)]
     before, stage = _FIRST, 0
     for index, row in enumerate(rows, start=1):
@@ -67,7 +70,7 @@ def mobilenet_v3(rows: Sequence[Row], hidden: int) -> tuple[Unit, ...]:
         units.append(_inverted(f"features.{index}", f"block{stage}", before, row))
         before = row.outputs
     name, last = f"features.{len(rows) + 1}", 6 * before
-    top = normed(name, before, last, 1, activation="hardswish", eps=_EPS)
+    top = _normed(name, before, last, 1, activation="hardswish")
     units.append(block(name, f"block{stage + 1}", before, last, top))
     return (
         *units,
@@ -85,12 +88,12 @@ def _inverted(name: str, stage: str, inputs: int, row: Row) -> Unit:
     names = (f"{name}.block.{number}" for number in range(4))
     nodes: list[Node] = []
     if mid != inputs:
-        nodes.append(normed(next(names), inputs, mid, 1, activation=kind, eps=_EPS))
-    nodes.append(normed(next(names), mid, mid, row.kernel, stride=row.stride, groups=mid,
-                        activation=kind, eps=_EPS))  # fmt: skip
+        nodes.append(_normed(next(names), inputs, mid, 1, activation=kind))
+    nodes.append(_normed(next(names), mid, mid, row.kernel, stride=row.stride, groups=mid,
+                        activation=kind))  # fmt: skip
     if row.excite:
         nodes.append(excited(next(names), mid, divisible(mid // 4), "relu", "hardsigmoid"))
-    nodes.append(normed(next(names), mid, row.outputs, 1, activation=None, eps=_EPS))
+    nodes.append(_normed(next(names), mid, row.outputs, 1, activation=None))
     body = chain(*nodes)
     if row.stride == 1 and inputs == row.outputs:
         body = add(IDENTITY, body)

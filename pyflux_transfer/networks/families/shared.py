@@ -18,6 +18,7 @@ def normed(
     groups: int = 1,
     activation: str | None = "relu",
     eps: float = 1e-5,
+    momentum: float = 0.1,
     leaves: tuple[str, str] = ("0", "1"),
 ) -> Node:
     """Convolution, BatchNorm, activation; `leaves` name the two below `name`.
@@ -30,7 +31,7 @@ def normed(
     return chain(
         convolve(f"{name}.{conv}", inputs, outputs, kernel, stride=stride, padding=padding,
                  groups=groups),
-        normalise(f"{name}.{norm}", outputs, eps),
+        normalise(f"{name}.{norm}", outputs, eps, momentum),
         *([act(activation)] if activation else []),
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from pyflux_transfer.engines.torch import convolution as torch_convolution
 from pyflux_transfer.engines.torch import fast as torch_fast
 from pyflux_transfer.engines.torch.network import TorchNetwork, build
 from pyflux_transfer.errors import EngineError, InputError, TrainingError
-from pyflux_transfer.networks.catalog import MODELS
+from pyflux_transfer.networks.catalog import MODELS, Architecture
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.tensors import Array
 from tests.engines import fake
@@ -281,6 +281,18 @@ def test_auto_stays_with_fp32_where_the_check_does_not_agree() -> None:
     state["classifier.weight"] *= 10
     network.load_state(state)
     assert network.precision == "fp32"
+
+
+@pytest.mark.parametrize("row", [MODELS["inception_v3"], MODELS["dinov2_vits14"]])
+def test_the_check_takes_images_that_the_network_takes(row: Architecture) -> None:
+    """Inception needs 75 pixels a side, DINOv2 multiples of 14."""
+    network = build(Plan(row, Head(3), seed=1))
+    assert torch_fast.agrees(torch_fast.FastRunner(network.tensors, torch.float32), network._blocks)
+
+
+def test_no_images_fit_a_network_whose_units_do_not_fit_together() -> None:
+    with pytest.raises(EngineError, match="fp32"):
+        torch_fast._smallest([*fake.TINY.units, *fake.TINY.units])
 
 
 def test_without_hardware_auto_is_fp32_and_bf16_is_refused(

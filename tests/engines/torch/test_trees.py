@@ -215,3 +215,14 @@ def test_an_image_too_small_names_the_unit(node: Node) -> None:
     runner = FastRunner(drawn(node), torch.float32)
     with pytest.raises(EngineError, match=r"Unit 'b' failed on input \(1, 8, 3, 3\)"):
         runner.run([as_block(unit)], torch.ones(1, 8, 3, 3))
+
+
+def test_a_norms_statistics_move_by_its_own_momentum() -> None:
+    node = norm("n", 4, momentum=0.01)
+    tensors = {
+        "n.weight": torch.ones(4), "n.bias": torch.zeros(4),
+        "n.running_mean": torch.zeros(4), "n.running_var": torch.ones(4),
+    }  # fmt: skip
+    unit = block("u", "s", 4, 4, node)
+    forward(TrainRunner(tensors, training=True), [as_block(unit)], torch.full((2, 4, 3, 3), 5.0))
+    assert torch.allclose(tensors["n.running_mean"], torch.full((4,), 0.05))
