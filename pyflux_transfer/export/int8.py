@@ -25,7 +25,7 @@ from pyflux_transfer.export.running import (
     thinned,
 )
 
-LEAST = 10  # photos
+LEAST = 8  # photos
 CALIBRATED, JUDGED = 100, 500  # photos at most
 _OPS = ("Conv", "MatMul", "Gemm", "Add", "Relu", "Clip", "MaxPool", "Concat")
 
