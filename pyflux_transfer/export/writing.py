@@ -60,7 +60,7 @@ def export(
     from pyflux_transfer.export.classifier import model
 
     calibrating = None if int8 is None else predict.sources(int8)
-    if calibrating is not None:  # ONNX Runtime 1.20 imports PyTorch to quantise
+    if calibrating is not None:  # some ONNX Runtimes import PyTorch for it
         from pyflux_transfer.export import int8 as eight
 
         eight.check(calibrating, max_loss)
