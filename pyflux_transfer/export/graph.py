@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.helper import np_dtype_to_tensor_dtype
-from onnx.shape_inference import infer_shapes
 
 from pyflux_transfer._version import __version__
 from pyflux_transfer.errors import InputError
@@ -87,11 +86,6 @@ class Graph:
         base = f"{self.scope}/{what}" if self.scope else what
         self._counts[base] += 1
         return base if self._counts[base] == 1 else f"{base}_{self._counts[base]}"
-
-
-def with_shapes(model: ModelProto) -> ModelProto:
-    """Return the model with the shapes of its values, which quantisation wants."""
-    return infer_shapes(model)
 
 
 def _value(value: Value) -> Any:

@@ -14,7 +14,6 @@ from onnxruntime import quantization
 
 from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.errors import ExportError, InputError
-from pyflux_transfer.export.graph import with_shapes
 from pyflux_transfer.export.running import (
     Exported,
     Named,
@@ -25,7 +24,7 @@ from pyflux_transfer.export.running import (
     thinned,
 )
 
-LEAST = 10  # photos
+LEAST = 8  # photos
 CALIBRATED, JUDGED = 100, 500  # photos at most
 _OPS = ("Conv", "MatMul", "Gemm", "Add", "Relu", "Clip", "MaxPool", "Concat")
 
@@ -114,16 +113,15 @@ class _Batches:
 
 def _quantise(model: Path, target: Path, batches: _Batches) -> None:
     """Quantise the network alone: pixels, temperature and softmax keep their digits."""
-    graph = with_shapes(onnx.load(str(model)))
     kept = [
-        node.name for node in graph.graph.node
+        node.name for node in onnx.load(str(model)).graph.node
         if node.name.startswith("prepare/") or "/" not in node.name
     ]  # fmt: skip
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)  # it advises on standard error
     try:
         quantization.quantize_static(
-            graph, str(target), batches, quant_format=quantization.QuantFormat.QDQ,
+            str(model), str(target), batches, quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(_OPS), per_channel=True, nodes_to_exclude=kept,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,

@@ -57,11 +57,12 @@ def export(
     written; whatever was there before is then unchanged.
     """
     target = prepared(out)
-    from pyflux_transfer.export import int8 as eight
     from pyflux_transfer.export.classifier import model
 
     calibrating = None if int8 is None else predict.sources(int8)
-    if calibrating is not None:
+    if calibrating is not None:  # some ONNX Runtimes import PyTorch for it
+        from pyflux_transfer.export import int8 as eight
+
         eight.check(calibrating, max_loss)
     comparing = None if compare is None else predict.sources(compare)
     if check and network is None:
