@@ -96,7 +96,7 @@ def save(model: Model, path: str | Path) -> Path:
     }
     bundle = Bundle(
         model.plan.architecture.name, model.classes, model.plan.head, model.preprocessing,
-        model.network.cut, model.network.state(), info, model.temperature,
+        model.network.cut, model.network.state(), info, model.temperature, model.belonging,
     )  # fmt: skip
     return bundles.write(path, bundle)
 
@@ -130,7 +130,7 @@ def _from_bundle(bundle: Bundle, engine: str, device: Device, precision: Precisi
     plan = Plan(bundle.row, bundle.head, 0, precision, device)
     return Model(
         network, plan, bundle.classes, bundle.preprocessing, why, dict(bundle.info),
-        bundle.temperature,
+        bundle.temperature, bundle.belonging,
     )  # fmt: skip
 
 

@@ -47,6 +47,12 @@ def predict(
     top: Annotated[int, typer.Option(help="Labels an image.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, a line an image.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV.")] = False,
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of photos of the known classes that shall be sure. [default: 0.95]"
+        ),
+    ] = None,
     explain: Annotated[
         Path | None, typer.Option(help="Write photos with heat maps into this folder.")
     ] = None,
@@ -60,13 +66,15 @@ def predict(
         raise InputError("Choose one of --json and --csv.")
     if explain and url:
         raise InputError("--explain computes here. Give the bundle, and leave --url out.")
+    if keep is not None and url:
+        raise InputError("--keep is for a bundle. The service keeps what its bundle says.")
     show: Callable[[Iterable[Prediction]], None] = report.predictions
     if as_json or as_csv:
         show = _json if as_json else _csv
     answers = (
         _asked(url, api_key, files, top)
         if url
-        else _computed(files, top, batch_size, max_pixels, engine, precision, explain)
+        else _computed(files, top, batch_size, max_pixels, engine, precision, explain, keep)
     )
     bad: list[Skipped] = []
     show(_readable(answers, bad))
@@ -82,9 +90,11 @@ def _computed(
     engine: str,
     precision: Precision,
     folder: Path | None,
+    keep: float | None,
 ) -> Iterator[Prediction | Skipped]:
     from pyflux_transfer import bundle as bundles
     from pyflux_transfer.explain import explain
+    from pyflux_transfer.insight.belonging import kept
     from pyflux_transfer.predict import predict as answer
     from pyflux_transfer.predict import restore, sources
 
@@ -96,7 +106,7 @@ def _computed(
     network = restore(bundle, engine, precision=precision)
     common: dict[str, Any] = {
         "top": top, "batch_size": batch_size, "temperature": bundle.temperature,
-        "max_pixels": max_pixels,
+        "belonging": kept(bundle.belonging, keep), "max_pixels": max_pixels,
     }  # fmt: skip
     whole = (network, bundle.classes, bundle.preprocessing, given)
     if folder is None:
@@ -156,6 +166,8 @@ def _json(answers: Iterable[Prediction]) -> None:
 
 def _csv(answers: Iterable[Prediction]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("name", "label", "probability"))
+    writer.writerow(("name", "label", "probability", "belonging", "sure"))
     for answer in answers:
-        writer.writerow((answer.name, answer.label, answer.probability))
+        sure = "" if answer.sure is None else "yes" if answer.sure else "no"
+        row = (answer.name, answer.label, answer.probability, answer.belonging, sure)
+        writer.writerow(row)

@@ -16,6 +16,7 @@ import numpy as np
 from pyflux_transfer.data.dataset import Dataset, Skipped, duplicates, torn
 from pyflux_transfer.engines.base import Network
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.insight.belonging import Belonging
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.training import loop, runs
@@ -38,7 +39,7 @@ class Run:
     `skipped` are the images left out and why, `duplicates` pairs of equal files across the border
     between training and validation. Where the recipe was followed there is one record, whose
     validation is that of the folds, their `estimate`, and the `temperature` that belongs to the
-    head.
+    head. `belonging` is there where photos were held out.
     """
 
     records: tuple[Record, ...]
@@ -49,6 +50,7 @@ class Run:
     stopped: Stopped
     estimate: Estimate | None = None
     temperature: float = 1.0
+    belonging: Belonging | None = None
 
     @property
     def history(self) -> list[dict[str, Any]]:
