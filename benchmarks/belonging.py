@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 
 import pyflux_transfer as pft
 from benchmarks.quality import recipes, splits
+from pyflux_transfer.data.dataset import Dataset, Sample
+from pyflux_transfer.data.folds import folds
 from pyflux_transfer.insight import belonging
 from pyflux_transfer.predict import Prediction, softmax
 from pyflux_transfer.training.design import reduce
@@ -33,7 +35,7 @@ from pyflux_transfer.training.logistic import Problem, solve
 from pyflux_transfer.training.temperature import calibrate
 from pyflux_transfer.training.validation import cross_validate
 
-Rows = NDArray[np.float64]
+Rows = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
 # (known, unknown): None leaves out classes of the known.
@@ -49,14 +51,14 @@ REPORT = [
     ("silhouettes", "photos"), ("mnist", "letters"), ("emoji", "clipart"),
 ]  # fmt: skip
 LEFT_OUT = 1 / 4  # of the classes
-MOST_LEARNT, MOST_UNKNOWN = 1500, 800
+MOST_LEARNT, MOST_UNKNOWN = 1000, 800
 
 
 @dataclass(frozen=True)
 class Case:
     """What scores may learn from, and the known and unknown photos they judge."""
 
-    rows: Rows  # (N, D)
+    rows: Rows  # (N, D) float32
     labels: Labels  # (N,)
     folds: Labels  # (N,)
     held_out: Rows  # (N, C) logits of heads that have not seen the photo
@@ -79,23 +81,31 @@ def case(sets: dict[str, tuple[Rows, Labels, list[Path]]], known: str, unknown: 
     learnt = np.concatenate([some for some in chosen if len(some) > 1])
     learnt = rng.permutation(learnt)[:MOST_LEARNT]
     names, y = np.unique(labels[learnt], return_inverse=True)
-    others = rows[~kept[labels]] if unknown is None else sets[unknown][0]
+    others = rows[~kept[labels] & test] if unknown is None else sets[unknown][0]
     others = others[rng.permutation(len(others))[:MOST_UNKNOWN]]
     mine = rows[test & np.isin(labels, names)]
 
     x, y = rows[learnt], y.astype(np.int64)
-    order = np.argsort(y, kind="stable")
-    folds = np.empty(len(y), np.int64)
-    folds[order] = np.arange(len(y)) % 5
-    design, count = reduce(x.astype(np.float32)), len(names)
-    judged = cross_validate(design, y, count, folds)
+    judges = folded([paths[i] for i in learnt], y)
+    design, count = reduce(x), len(names)
+    judged = cross_validate(design, y, count, judges)
     head = solve(Problem.of(design, y, count), judged.best.decay, judged.start)
     asked = (mine, others)
     logits = tuple(some @ head.weight.T.astype(np.float64) + head.bias for some in asked)
     return Case(
-        x, y, folds, judged.logits.astype(np.float64), asked, logits,  # type: ignore[arg-type]
+        x, y, judges, judged.logits.astype(np.float64), asked, logits,  # type: ignore[arg-type]
         calibrate(judged.logits, y),
     )  # fmt: skip
+
+
+def folded(paths: Sequence[Path], labels: Labels) -> Labels:
+    """Return folds (N,) that share classes evenly and keep groups together, as `fit` does."""
+    samples = [
+        Sample(path, int(label), str(number), group=splits.group(path))
+        for number, (path, label) in enumerate(zip(paths, labels, strict=True))
+    ]
+    names = [str(label) for label in range(int(labels.max()) + 1)]
+    return folds(Dataset(tuple(samples), tuple(names)))
 
 
 # --- scores: a case, and photos' features and logits, to numbers that are higher for known ones ---
@@ -128,26 +138,27 @@ def neighbour(given: Case) -> Score:
     return lambda rows, _: (_unit(rows) @ known.T).max(axis=1)
 
 
-def _gaussian(rows: Rows, middles: Rows, spread: Rows) -> Rows:
+def _gaussian(middles: Rows, spread: Rows) -> Callable[[Rows], Rows]:
     """Return squared Mahalanobis distances (N, C), the covariance shrunk by its mean variance."""
     covariance = spread.T @ spread / len(spread)
-    covariance += np.eye(len(covariance)) * np.trace(covariance) / len(covariance)
-    whiten = np.linalg.cholesky(np.linalg.inv(covariance))
-    z, m = rows @ whiten, middles @ whiten
-    return np.asarray((z**2).sum(1)[:, None] - 2 * z @ m.T + (m**2).sum(1))
+    covariance += np.eye(len(covariance), dtype=np.float32) * covariance.trace() / len(covariance)
+    whiten = np.linalg.inv(np.linalg.cholesky(covariance)).T
+    m = middles @ whiten
+
+    def distances(rows: Rows) -> Rows:
+        z = rows @ whiten
+        return np.asarray((z**2).sum(1)[:, None] - 2 * z @ m.T + (m**2).sum(1))
+
+    return distances
 
 
 def mahalanobis(given: Case, relative: bool = False) -> Score:
     middles = np.stack([given.rows[given.labels == k].mean(0) for k in np.unique(given.labels)])
-    within, mean = given.rows - middles[given.labels], given.rows.mean(axis=0)
-
-    def score(rows: Rows, _: Rows) -> Rows:
-        near = _gaussian(rows, middles, within).min(axis=1)
-        if not relative:
-            return -near
-        return _gaussian(rows, mean[None], given.rows - mean)[:, 0] - near
-
-    return score
+    near, mean = _gaussian(middles, given.rows - middles[given.labels]), given.rows.mean(axis=0)
+    if not relative:
+        return lambda rows, _: -near(rows).min(axis=1)
+    whole = _gaussian(mean[None], given.rows - mean)
+    return lambda rows, _: whole(rows)[:, 0] - near(rows).min(axis=1)
 
 
 def ours(given: Case) -> Score:
@@ -238,7 +249,7 @@ def compare(folder: Path, sizes: Sequence[str], seeds: int) -> None:
         rows, classes, paths = net.features(folder / name)
         labels = np.unique(classes, return_inverse=True)[1].astype(np.int64)
         sets[name] = (
-            rows.reshape(len(rows), -1).astype(np.float64),
+            rows.reshape(len(rows), -1),
             labels,
             list(map(Path, paths)),
         )

@@ -32,10 +32,11 @@ def write(source: Path, target: Path, size: int | None, seed: int) -> tuple[Path
 
 def held_back(path: Path) -> bool:
     """Tell whether a photo judges and is never learnt from."""
-    return _draw(_group(path), "test") < TEST_SHARE
+    return _draw(group(path), "test") < TEST_SHARE
 
 
-def _group(path: Path) -> str:
+def group(path: Path) -> str:
+    """Return what a photo stays together with."""
     return path.stem.split("--")[0] if "--" in path.stem else path.stem
 
 
