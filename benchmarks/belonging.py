@@ -161,7 +161,7 @@ def mahalanobis(given: Case, relative: bool = False) -> Score:
     return lambda rows, _: whole(rows)[:, 0] - near(rows).min(axis=1)
 
 
-def ours(given: Case) -> Score:
+def cosine(given: Case) -> Score:
     space = belonging.learn(given.rows.astype(np.float32))
     return lambda rows, _: space.score(rows.astype(np.float32)).astype(np.float64)
 
@@ -180,20 +180,20 @@ def vim(given: Case) -> Score:
     return lambda rows, logits: sure(rows, logits) - alpha * residual(rows)
 
 
-def both(given: Case) -> Score:
-    """Ours and the energy, each in robust deviations of photos held out."""
-    scores = belonging.held_out(given.rows.astype(np.float32), given.folds).astype(np.float64)
-    parts = [(ours(given), scores), (energy(given), energy(given)(given.rows, given.held_out))]
+def ours(given: Case) -> Score:
+    """What `predict` shows."""
+    found = _learnt(given)
+    return lambda rows, logits: found.score(
+        rows.astype(np.float32), logits.astype(np.float32)
+    ).astype(np.float64)
 
-    def score(rows: Rows, logits: Rows) -> Rows:
-        total = np.zeros(len(rows))
-        for part, usual in parts:
-            middle = np.median(usual)
-            deviation = max(float(np.median(np.abs(usual - middle))), 1e-9)
-            total += (part(rows, logits) - middle) / deviation
-        return total
 
-    return score
+def _learnt(given: Case) -> belonging.Belonging:
+    rows = given.rows.astype(np.float32)
+    apart = belonging.held_out(rows, given.folds)
+    return belonging.Belonging.of(
+        belonging.learn(rows), apart, given.held_out.astype(np.float32)
+    )  # fmt: skip
 
 
 SCORES: dict[str, Callable[[Case], Score]] = {
@@ -204,8 +204,8 @@ SCORES: dict[str, Callable[[Case], Score]] = {
     "Mahalanobis": mahalanobis,
     "relative Mahalanobis": lambda given: mahalanobis(given, relative=True),
     "ViM": vim,
+    "cosine alone": cosine,
     "ours": ours,
-    "ours + energy": both,
 }
 
 
@@ -226,11 +226,8 @@ def passing(known: Rows, unknown: Rows) -> float:
 
 def reached(given: Case) -> float:
     """Return the share of known test photos that reach our threshold."""
-    rows = given.rows.astype(np.float32)
-    found = belonging.Belonging.of(
-        belonging.learn(rows), belonging.held_out(rows, given.folds)
-    )  # fmt: skip
-    return float(found.sure(found.space.score(given.asked[0].astype(np.float32))).mean())
+    scores = ours(given)(given.asked[0], given.logits[0])
+    return float(_learnt(given).sure(scores.astype(np.float32)).mean())
 
 
 def said(values: Sequence[float], digits: int = 3) -> str:

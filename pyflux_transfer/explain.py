@@ -82,7 +82,7 @@ def explained(
     else:
         features = network.apply(x, at, head)
         logits = network.apply(features, head, len(network.units))
-        scores, threshold = belonging.space.score(features), belonging.threshold
+        scores, threshold = belonging.score(features, logits), belonging.threshold
     found = softmax(logits, temperature)
     chosen = found.argmax(axis=1) if label is None else np.full(len(x), classes.index(label))
     maps = scaled(heat_maps(network, x, chosen.astype(np.int64), at))

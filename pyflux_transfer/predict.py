@@ -109,7 +109,7 @@ def answers(
     """
     x = network.embed(images)
     logits = _finite(network.logits(x))
-    return logits, None if belonging is None else belonging.space.score(at_head(network, x))
+    return logits, None if belonging is None else belonging.score(at_head(network, x), logits)
 
 
 def at_head(network: Network, x: Array) -> Array:

@@ -240,7 +240,8 @@ def test_a_bundle_of_format_2_has_no_plan(saved: Path) -> None:
 
 def belonging() -> Belonging:
     rows = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
-    return Belonging.of(learn(rows), np.linspace(0.1, 0.9, 20).astype(np.float32))
+    cosines, logits = np.linspace(0.1, 0.9, 20), np.zeros((20, 3))
+    return Belonging.of(learn(rows), cosines.astype(np.float32), logits.astype(np.float32))
 
 
 def test_belonging_comes_back_and_stands_beside_the_weights(tmp_path: Path) -> None:

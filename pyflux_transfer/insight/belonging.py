@@ -1,9 +1,10 @@
 """Belonging: how much a photo is like those that were learnt, whatever their classes.
 
 Photos of the known classes vary along some directions of the features, others along other ones
-too. The score is the cosine of the angle between a photo's features, standardised, and those
-directions: 1 lies among them, 0 is unlike all. Labels play no part. Source: the residual of ViM
-(Wang, Li, Feng & Zhang 2022), relative to the length of the whole.
+too: the cosine of the angle between a photo's features, standardised, and those directions is 1
+where it lies among them. And the classifier's logits are higher for what it knows: their energy
+(Liu, Wang, Owens & Li 2020). The score adds both, each in deviations from what is usual for photos
+held out. Source: ViM (Wang, Li, Feng & Zhang 2022), whose residual is not relative.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _RARE = 1e-4  # of the mean variance, added to all: what hardly varies is not bl
 _EXACT = 256  # rows or columns up to which eigenvectors cost next to nothing
 _BESIDE, _ROUNDS = 16, 6  # columns beside the wanted, and rounds, of an iteration
 _NEGLIGIBLE = 1e-10  # of the largest second moment
+_LEAST = 1e-3  # deviation: less may be rounding
+_SPREAD = 4  # deviations, of the sum, by which the odds of the score change e-fold
 TENSORS = ("mean", "scale", "directions")
 
 Ints = NDArray[np.int64]
@@ -46,7 +49,7 @@ class Space:
     directions: Array
 
     def score(self, features: Array) -> Array:
-        """Return the belonging (N,) float32 of features (N, ...), from 0 to 1.
+        """Return the cosine (N,) float32 of features (N, ...), from 0 to 1.
 
         Raises InputError for features of another width.
         """
@@ -65,27 +68,36 @@ class Space:
 
 @dataclass(frozen=True)
 class Belonging:
-    """A space, and the score below which a photo is said to be unsure.
+    """A space, what is usual, and the score below which a photo is said to be unsure.
 
+    `usual` is the median and the median deviation of photos held out: of the cosine, the energy.
     `scores` (101,) go from the lowest to the highest of photos that were held out, with equally
     many photos between each two. `photos` is how many there were, `kept` the share of them that
     reaches the threshold.
     """
 
     space: Space = field(repr=False)
+    usual: tuple[float, float, float, float] = field(repr=False)
     scores: tuple[float, ...] = field(repr=False)
     photos: int
     threshold: float
     kept: float = KEPT
 
     @classmethod
-    def of(cls, space: Space, scores: Array, kept: float = KEPT) -> Belonging:
-        """Place the threshold by the scores (N,) of photos of the known classes, held out."""
-        if not len(scores):
+    def of(cls, space: Space, cosines: Array, logits: Array, kept: float = KEPT) -> Belonging:
+        """Place the threshold by cosines (N,), logits (N, C) of known photos that were held out."""
+        if not len(cosines):
             raise InputError("A threshold of belonging needs at least one photo held out.")
+        energies = energy(logits)
+        usual = (*_usual(cosines), *_usual(energies))
+        scores = _joined(cosines, energies, usual)
         levels = np.quantile(scores.astype(np.float64), np.linspace(0, 1, LEVELS))
         known = tuple(round(float(level), 6) for level in levels)
-        return cls(space, known, len(scores), known[0]).keeping(kept)
+        return cls(space, usual, known, len(scores), known[0]).keeping(kept)
+
+    def score(self, features: Array, logits: Array) -> Array:
+        """Return the belonging (N,) float32, 0 to 1, of features (N, ...) and logits (N, C)."""
+        return _joined(self.space.score(features), energy(logits), self.usual)
 
     def keeping(self, share: float) -> Belonging:
         """Return the same with the threshold that keeps another share of the known photos, 0 to 1.
@@ -123,7 +135,7 @@ class Belonging:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the space as plain data."""
-        return {**self.promise(), "scores": list(self.scores)}
+        return {**self.promise(), "usual": list(self.usual), "scores": list(self.scores)}
 
     def tensors(self) -> dict[str, Array]:
         """Return the space's arrays by name."""
@@ -139,17 +151,43 @@ class Belonging:
         if unknown := sorted(set(tensors) - set(TENSORS)):
             raise InputError(f"unknown tensors of belonging {unknown}")
         _check_space(space)
-        if unknown := sorted(set(row) - {"threshold", "kept", "photos", "scores"}):
+        if unknown := sorted(set(row) - {"threshold", "kept", "photos", "usual", "scores"}):
             raise InputError(f"unknown fields of belonging {unknown}")
         photos, scores = row["photos"], row["scores"]
         if type(photos) is not int or photos < 1:
             raise InputError(f"belonging.photos must be a positive integer, got {photos!r}")
         if type(scores) is not list or len(scores) != LEVELS or scores != sorted(scores):
             raise InputError(f"belonging.scores must be {LEVELS} numbers that rise")
+        usual = row["usual"]
+        if type(usual) is not list or len(usual) != 4 or not all(
+            type(value) in (int, float) and math.isfinite(value) for value in usual
+        ) or min(usual[1], usual[3]) <= 0:  # fmt: skip
+            raise InputError("belonging.usual must be medians and deviations, four numbers")
         for value in (*scores, row["threshold"], row["kept"]):
             if type(value) not in (int, float) or not 0 <= value <= 1:
                 raise InputError(f"belonging holds {value!r}, which is not from 0 to 1")
-        return cls(space, tuple(map(float, scores)), photos, float(row["threshold"]), row["kept"])
+        a, b, c, d = map(float, usual)
+        threshold, kept = float(row["threshold"]), float(row["kept"])
+        return cls(space, (a, b, c, d), tuple(map(float, scores)), photos, threshold, kept)
+
+
+def energy(logits: Array) -> Doubles:
+    """Return log Σ exp of each row of logits (N, C)."""
+    z = logits.astype(np.float64)
+    top = z.max(axis=1)
+    return np.asarray(top + np.log(np.exp(z - top[:, None]).sum(axis=1)))
+
+
+def _usual(values: NDArray[np.floating]) -> tuple[float, float]:
+    """Return the median and the median deviation of values (N,)."""
+    middle = float(np.median(values))
+    return middle, max(float(np.median(np.abs(values - middle))), _LEAST)
+
+
+def _joined(cosines: Array, energies: Doubles, usual: tuple[float, ...]) -> Array:
+    """Return the scores (N,): both deviations, brought to 0 … 1; what is usual has about 0.5."""
+    total = (cosines - usual[0]) / usual[1] + (energies - usual[2]) / usual[3]
+    return np.asarray(1 / (1 + np.exp(-np.clip(total / _SPREAD, -50, 50))), np.float32)
 
 
 def reach(scores: Array, threshold: float) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pyflux_transfer.data.dataset import Dataset
 from pyflux_transfer.engines.base import Network
-from pyflux_transfer.insight.belonging import MOST, Belonging, held_out, learn, some
+from pyflux_transfer.insight.belonging import Belonging, held_out, learn, some
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.training.examples import Maker
@@ -24,22 +24,22 @@ def by_folds(features: Features, start: Start) -> Belonging:
     rows = features.take(chosen).reshape(len(chosen), -1)
     scores = held_out(rows, start.folds[chosen])
     known = start.learnt[chosen] & np.isfinite(scores)
-    return Belonging.of(learn(rows), scores[known])
+    return Belonging.of(learn(rows), scores[known], start.logits[chosen][known])
 
 
 def of_others(maker: Maker, train: Dataset, photos: Ints, rest: Ints) -> Array:
-    """Return the belonging of photos (M,), learnt from the rest by the network as it is."""
+    """Return the cosines of photos (M,), learnt from the rest by the network as it is."""
     network = maker.network
     rest = rest[some(len(rest), _width(network, maker.preprocessing.crop), FEWER)]
     space = learn(_at_head(maker, _part(train, rest)))
     return space.score(_at_head(maker, _part(train, photos)))
 
 
-def told_by(maker: Maker, train: Dataset, scores: Array, most: int = MOST) -> Belonging:
-    """Learn from the photos by the network as it is; scores (M,) were found without them."""
+def told_by(maker: Maker, train: Dataset, cosines: Array, logits: Array) -> Belonging:
+    """Learn from the photos by the network as it is; cosines (M,), logits (M, C) without them."""
     width = _width(maker.network, maker.preprocessing.crop)
-    chosen = some(len(train.samples), width, most)
-    return Belonging.of(learn(_at_head(maker, _part(train, chosen))), scores)
+    chosen = some(len(train.samples), width)
+    return Belonging.of(learn(_at_head(maker, _part(train, chosen))), cosines, logits)
 
 
 def by_validation(maker: Maker, train: Dataset, valid: Dataset) -> Belonging | None:
@@ -50,7 +50,10 @@ def by_validation(maker: Maker, train: Dataset, valid: Dataset) -> Belonging | N
     if len(learnt) < 2:
         return None
     space = learn(_at_head(maker, _part(train, learnt)))
-    return Belonging.of(space, space.score(_at_head(maker, _part(valid, judges))))
+    features, network = _at_head(maker, _part(valid, judges)), maker.network
+    head = resolve_cut(network.units, "head")
+    logits = network.apply(features, head, len(network.units))
+    return Belonging.of(space, space.score(features), logits)
 
 
 def _at_head(maker: Maker, dataset: Dataset) -> Array:
@@ -61,7 +64,7 @@ def _at_head(maker: Maker, dataset: Dataset) -> Array:
     for at in range(0, features.count, size):
         x = features.take(range(at, min(at + size, features.count)))
         x = network.apply(x, network.cut, head) if network.cut < head else x
-        parts.append(x.reshape(len(x), -1))
+        parts.append(x)
     return np.concatenate(parts)
 
 

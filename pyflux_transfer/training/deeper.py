@@ -51,7 +51,7 @@ class Choice:
     kept: float
     folds: int
     verdict: Verdict
-    belonging: Array  # (M,) of the photos that judged
+    belonging: Array  # (M,) cosines of the photos that judged
 
 
 class _LeftOutError(Exception):

@@ -151,7 +151,7 @@ def _deepen(
     estimate = estimated(answers, choice.folds, head.decay, head.estimate.tried, name)
     say(f"{estimate.sentence()}, log loss {estimate.log_loss:.3f}")
     with maker.timer.measure("tail"):
-        belonging = told_by(replace(maker, told=False), train, choice.belonging)
+        belonging = told_by(replace(maker, told=False), train, choice.belonging, answers.logits)
     return records, replace(
         head, temperature=answers.temperature, estimate=estimate, belonging=belonging
     )

@@ -20,6 +20,15 @@ def rows(count: int, width: int = 40, inside: int = 5, seed: int = 0) -> Array:
     return np.asarray(varied + 3, np.float32)
 
 
+def of(space: Space, cosines: Array) -> Belonging:
+    """Return belonging by cosines alone: the logits are all the same."""
+    return Belonging.of(space, cosines, np.zeros((len(cosines), 2), np.float32))
+
+
+def scores(found: Belonging, features: Array) -> Array:
+    return found.score(features, np.zeros((len(features), 2), np.float32))
+
+
 def others(count: int, width: int = 40) -> Array:
     return np.asarray(3 + np.random.default_rng(9).normal(size=(count, width)), np.float32)
 
@@ -83,25 +92,36 @@ def test_held_out_photos_are_judged_without_themselves() -> None:
 
 def test_the_threshold_keeps_the_share_that_is_wanted_of_unseen_photos() -> None:
     space = learn(rows(400))
-    found = Belonging.of(space, space.score(rows(2000, seed=1)))
-    fresh = space.score(rows(4000, seed=2))
+    found = of(space, space.score(rows(2000, seed=1)))
+    fresh = scores(found, rows(4000, seed=2))
     for share in (0.95, 0.8, 0.99):
         assert found.keeping(share).sure(fresh).mean() == pytest.approx(share, abs=0.015)
     assert found.threshold == found.keeping(0.95).threshold
-    assert found.keeping(1).sure(space.score(rows(2000, seed=1))).all()
+    assert found.keeping(1).sure(scores(found, rows(2000, seed=1))).all()
+
+
+def test_a_photo_that_is_unlike_in_either_way_scores_lower() -> None:
+    space, rng = learn(rows(60)), np.random.default_rng(3)
+    known = rows(60, seed=1)
+    found = Belonging.of(space, space.score(known), rng.normal(5, 1, (60, 3)).astype("f4"))
+    usual, low = np.full((60, 3), 5, np.float32), np.full((60, 3), 1, np.float32)
+    assert np.median(found.score(known, usual)) > 0.4
+    assert found.score(known, low).mean() < found.score(known, usual).mean()
+    assert found.score(others(60), usual).mean() < found.score(known, usual).mean()
 
 
 def test_of_few_photos_the_lowest_is_the_threshold() -> None:
-    found = Belonging.of(learn(rows(20)), np.float32([0.9, 0.5, 0.7, 0.8]))
-    assert found.threshold == 0.5
-    assert found.sure(np.float32([0.5, 0.4999])).tolist() == [True, False]
+    found = of(learn(rows(20)), np.float32([0.9, 0.5, 0.7, 0.8]))
+    assert found.threshold == found.scores[0]
+    low = found.threshold
+    assert found.sure(np.float32([low, low - 1e-3])).tolist() == [True, False]
     assert found.error > 0.1
     assert "95 ± " in found.sentence()
     assert "4 held out" in found.sentence()
 
 
 def test_what_cannot_be_kept_is_refused() -> None:
-    found = Belonging.of(learn(rows(20)), np.float32([0.9, 0.5]))
+    found = of(learn(rows(20)), np.float32([0.9, 0.5]))
     with pytest.raises(InputError, match=r"from 0 to 1, got 95"):
         found.keeping(95)
     with pytest.raises(InputError, match=r"keep=0.9 means nothing"):
@@ -109,11 +129,11 @@ def test_what_cannot_be_kept_is_refused() -> None:
     assert kept(None, None) is None
     assert kept(found, 0.5) == found.keeping(0.5)
     with pytest.raises(InputError, match="at least one photo"):
-        Belonging.of(found.space, np.zeros(0, np.float32))
+        of(found.space, np.zeros(0, np.float32))
 
 
 def made() -> Belonging:
-    return Belonging.of(learn(rows(60)), np.linspace(0.2, 0.9, 30).astype(np.float32))
+    return of(learn(rows(60)), np.linspace(0.2, 0.9, 30).astype(np.float32))
 
 
 def test_it_comes_back_from_plain_data_and_tensors() -> None:
@@ -130,6 +150,7 @@ def test_it_comes_back_from_plain_data_and_tensors() -> None:
     [
         ({"threshold": 2}, {}, "holds 2, which is not from 0 to 1"),
         ({"kept": None}, {}, "holds None"),
+        ({"usual": [0.5, 0, 1, 1]}, {}, "usual must be medians"),
         ({"photos": 0}, {}, "photos must be a positive integer, got 0"),
         ({"photos": True}, {}, "photos must be a positive integer"),
         ({"scores": [0.5]}, {}, "101 numbers that rise"),
