@@ -2,7 +2,7 @@
 # weights as JSON. Python writes and reads the same.
 
 const KEY = "pyflux_transfer" # of the header's metadata
-const FORMAT = 4 # 3 has no belonging
+const FORMAT = 4              # 3 has no belonging
 const FIELDS_OF_HEADER = Set((
     "format",
     "architecture",
@@ -105,8 +105,7 @@ function open(path::AbstractString; device = Flux.cpu_device())
         all(isfinite, x) || damaged("tensor '$name' holds NaN or infinite values")
     end
     beside = filter(pair -> startswith(first(pair), BELONGING), tensors)
-    header["belonging"] === nothing ||
-        filter!(pair -> !startswith(first(pair), BELONGING), tensors)
+    header["belonging"] === nothing || filter!(pair -> !startswith(first(pair), BELONGING), tensors)
     guarded(() -> load!(net, tensors), why -> damaged("weights do not fit: $why"))
     info = field(header, "info", AbstractDict, refuse)
     architecture = field(header, "architecture", String, refuse)

@@ -37,7 +37,7 @@ Ints = NDArray[np.int64]
 Doubles = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays do not compare as one
 class Space:
     """Where the features of the learnt photos lie: mean, scale (D,) and directions (K,D) float32.
 
