@@ -29,6 +29,7 @@ from pyflux_transfer.errors import (
     WeightsError,
     shortened,
 )
+from pyflux_transfer.insight.belonging import Belonging
 from pyflux_transfer.networks.catalog import Architecture, architecture
 from pyflux_transfer.networks.head import Head, class_names
 from pyflux_transfer.networks.own import from_plan, is_own
@@ -37,14 +38,16 @@ from pyflux_transfer.networks.tensors import State, check_finite, check_state
 from pyflux_transfer.storage import replacing
 
 Field = TypeVar("Field")
-FORMAT = 3
+FORMAT = 4
 KEY = "pyflux_transfer"
 _FIELDS = {"format", "architecture", "classes", "head", "preprocessing", "cut", "info"}
 _FORMATS = {  # that can be read, and their fields
     1: _FIELDS,
     2: _FIELDS | {"temperature"},
     3: _FIELDS | {"temperature", "plan"},
+    4: _FIELDS | {"temperature", "plan", "belonging"},
 }
+_BELONGING = "belonging."  # before the names of its tensors, which stand beside the weights
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Bundle:
 
     `cut` is where it was last trained from. `info` tells of its making (engine, versions, date,
     metrics) and is not needed to use it. Logits are divided by `temperature` before the softmax.
+    `belonging` tells photos that are none of the classes, where it was learnt.
     """
 
     architecture: str
@@ -63,6 +67,7 @@ class Bundle:
     state: State = field(repr=False)
     info: dict[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
+    belonging: Belonging | None = None
     own: Architecture | None = None  # the row of a network of one's own
 
     @property
@@ -82,6 +87,7 @@ class Bundle:
             "info": self.info,
             "temperature": self.temperature,
             "plan": plan_text(Plan(self.row, self.head)),
+            "belonging": self.belonging and self.belonging.to_json(),
         }
 
 
@@ -90,13 +96,15 @@ def write(path: str | Path, bundle: Bundle) -> Path:
 
     Raises StorageError when it cannot be written; a file that was there before is then unchanged.
     """
-    return write_tensors(path, bundle.state, {KEY: json.dumps(bundle.to_json())})
+    beside = bundle.belonging.tensors() if bundle.belonging else {}
+    tensors = {**bundle.state, **{_BELONGING + name: value for name, value in beside.items()}}
+    return write_tensors(path, tensors, {KEY: json.dumps(bundle.to_json())})
 
 
 def describe(path: str | Path) -> Bundle:
     """Read a bundle without its weights (`state` is empty): only the header is touched."""
     with _open(path) as file:
-        return _parse(path, file.metadata())
+        return _parse(path, file.metadata(), _beside(path, file))
 
 
 def read(path: str | Path) -> Bundle:
@@ -106,13 +114,14 @@ def read(path: str | Path) -> Bundle:
     tensors that are missing, misshaped or hold values that are no numbers, each named.
     """
     with _open(path) as file:
-        bundle = _parse(path, file.metadata())
-        for name in file.keys():  # noqa: SIM118
-            if (kind := file.get_slice(name).get_dtype()) != "F32":
-                raise BundleError(
-                    f"{path} is damaged or was edited. Its tensor '{name}' is {kind}, not F32."
-                )
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        bundle = _parse(path, file.metadata(), _beside(path, file))
+        _check_kinds(path, file, "")
+        weights = [
+            name
+            for name in file.keys()  # noqa: SIM118
+            if not (bundle.belonging and name.startswith(_BELONGING))
+        ]
+        state = {name: file.get_tensor(name) for name in weights}
     try:
         check_state(state, Plan(bundle.row, bundle.head).units)
         check_finite(state)
@@ -168,7 +177,24 @@ def _open(path: str | Path) -> Iterator[Any]:
         ) from None
 
 
-def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
+def _beside(path: str | Path, file: Any) -> State:
+    """Return the tensors that are no weights: those of belonging, by their own names."""
+    _check_kinds(path, file, _BELONGING)
+    names = [name for name in file.keys() if name.startswith(_BELONGING)]  # noqa: SIM118
+    return {name.removeprefix(_BELONGING): file.get_tensor(name) for name in names}
+
+
+def _check_kinds(path: str | Path, file: Any, prefix: str) -> None:
+    """Refuse tensors, of names that begin so, that are not float32."""
+    for name in file.keys():  # noqa: SIM118
+        kind = file.get_slice(name).get_dtype()
+        if name.startswith(prefix) and kind != "F32":
+            raise BundleError(
+                f"{path} is damaged or was edited. Its tensor '{name}' is {kind}, not F32."
+            )
+
+
+def _parse(path: str | Path, metadata: dict[str, str] | None, beside: State) -> Bundle:
     if not metadata or KEY not in metadata:
         raise BundleError(
             f"{path} holds bare weights, not a bundle. Give it as weights= of an architecture."
@@ -199,6 +225,7 @@ def _parse(path: str | Path, metadata: dict[str, str] | None) -> Bundle:
             {},
             _of(dict, row["info"], "info"),
             _temperature(row["temperature"]) if version > 1 else 1.0,
+            _belonging(row["belonging"], beside) if version > 3 else None,
             made,
         )
         if version > 2:
@@ -225,6 +252,12 @@ def _of(kind: type[Field], given: Any, name: str) -> Field:
     if type(given) is not kind:
         raise InputError(f"{name} must be a JSON {kind.__name__}, got {given!r}")
     return given
+
+
+def _belonging(given: Any, beside: State) -> Belonging | None:
+    if given is None:
+        return None
+    return Belonging.from_json(_of(dict, given, "belonging"), beside)
 
 
 def _temperature(given: Any) -> float:

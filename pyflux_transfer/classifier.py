@@ -27,6 +27,7 @@ from pyflux_transfer.explain import Explanation
 from pyflux_transfer.export import writing
 from pyflux_transfer.export.writing import Export
 from pyflux_transfer.fitting import Fitting, starts_unsolved
+from pyflux_transfer.insight.belonging import kept
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.judgement import judge
 from pyflux_transfer.model import Model, refuse_headless
@@ -258,10 +259,14 @@ class Classifier(Model):
         images: Photos,
         *,
         top: int = 3,
+        keep: float | None = None,
         batch_size: int = 16,
         max_pixels: int = MAX_PIXELS,
     ) -> list[Prediction]:
-        """Return the label and the `top` probabilities of each image.
+        """Return the label and the `top` probabilities of each image, and whether it is `sure`.
+
+        An image that is too unlike those that were learnt is not: `keep` is the share of images of
+        the known classes that shall be sure, by default 0.95.
 
         `images` is a path, a folder, a pattern (`photos/*.jpg`), bytes, an open file, a PIL image,
         an array (H,W,3) or (N,H,W,3) uint8, an iterable of these, a table as in `fit`, of which
@@ -272,7 +277,8 @@ class Classifier(Model):
         answers = []
         for answer in predict.predict(
             self.network, self.classes, self.preprocessing, images, top=top, batch_size=batch_size,
-            temperature=self.temperature, max_pixels=max_pixels,
+            temperature=self.temperature, belonging=kept(self.belonging, keep),
+            max_pixels=max_pixels,
         ):  # fmt: skip
             if isinstance(answer, Skipped):
                 raise ImageError(answer.reason)
@@ -299,7 +305,8 @@ class Classifier(Model):
         found = []
         for answer in explain.explain(
             self.network, self.classes, self.preprocessing, images, label=label, top=top,
-            batch_size=batch_size, temperature=self.temperature, max_pixels=max_pixels,
+            batch_size=batch_size, temperature=self.temperature, belonging=self.belonging,
+            max_pixels=max_pixels,
         ):  # fmt: skip
             if isinstance(answer, Skipped):
                 raise ImageError(answer.reason)

@@ -16,9 +16,11 @@ from pyflux_transfer.data.overlay import data_uri, overlay, png, small_jpeg
 from pyflux_transfer.data.preprocess import load_pixels, normalise
 from pyflux_transfer.engines.base import Labels, Network, traced
 from pyflux_transfer.errors import ImageError, InputError
+from pyflux_transfer.insight.belonging import Belonging
 from pyflux_transfer.insight.heatmap import heat_maps, last_map, method, scaled
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
+from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.predict import Photos, Prediction, rank, softmax, sources
 from pyflux_transfer.storage import replacing
 
@@ -65,6 +67,7 @@ def explained(
     label: str | None = None,
     top: int = 3,
     temperature: float = 1.0,
+    belonging: Belonging | None = None,
 ) -> list[Explanation]:
     """Explain images of what `load_pixels` gave; one pass through the network serves both."""
     if label is not None and label not in classes:
@@ -73,10 +76,17 @@ def explained(
     images = normalise(pixels, preprocessing)
     at = last_map(network.units, images.shape, traced(network, images.shape))
     x = network.apply(images, 0, at)
-    found = softmax(network.apply(x, at, len(network.units)), temperature)
+    head, scores, threshold = resolve_cut(network.units, "head"), None, 0.0
+    if belonging is None:
+        logits = network.apply(x, at, len(network.units))
+    else:
+        features = network.apply(x, at, head)
+        logits = network.apply(features, head, len(network.units))
+        scores, threshold = belonging.score(features, logits), belonging.threshold
+    found = softmax(logits, temperature)
     chosen = found.argmax(axis=1) if label is None else np.full(len(x), classes.index(label))
     maps = scaled(heat_maps(network, x, chosen.astype(np.int64), at))
-    answers = rank([name for name, _ in named], found, classes, top)
+    answers = rank([name for name, _ in named], found, classes, top, scores, threshold)
     way = method(network.units, at)
     return [
         Explanation(answer, classes[int(k)], way, heat, image)
@@ -106,6 +116,7 @@ def explain(
     workers: int = 2,
     max_pixels: int = MAX_PIXELS,
     temperature: float = 1.0,
+    belonging: Belonging | None = None,
 ) -> Iterator[Explanation | Skipped]:
     """Yield an Explanation for each image in order, or Skipped with its reason.
 
@@ -132,7 +143,7 @@ def explain(
             made = iter(
                 explained(
                     network, classes, preprocessing, good, label=label, top=top,
-                    temperature=temperature,
+                    temperature=temperature, belonging=belonging,
                 )
                 if good
                 else []

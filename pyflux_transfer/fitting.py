@@ -12,6 +12,7 @@ from pyflux_transfer.data.dataset import Dataset, Splits
 from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.data.source import told
 from pyflux_transfer.errors import InputError, PyFluxTransferError
+from pyflux_transfer.insight.belonging import Belonging
 from pyflux_transfer.judgement import judge
 from pyflux_transfer.loading import save
 from pyflux_transfer.model import Model, compute_in, refuse_imagenet
@@ -20,6 +21,7 @@ from pyflux_transfer.storage import check_writable
 from pyflux_transfer.tracking.telling import Telling, telling
 from pyflux_transfer.tracking.tracker import Log
 from pyflux_transfer.training import recipe, results
+from pyflux_transfer.training.belonging import by_validation
 from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.examples import Maker
 from pyflux_transfer.training.features import Cache
@@ -77,7 +79,7 @@ class Fitting:
             model.network, model.preprocessing, training, validation, self.options,
             self.cache, watcher, effort, trials, made,
         )  # fmt: skip
-        model.temperature = run.temperature
+        model.temperature, model.belonging = run.temperature, run.belonging
         estimate = run.estimate and run.estimate.to_json()
         how = {"estimate": estimate, "temperature": run.temperature}
         return self._remember(run, told, training, validation, recipe=how)
@@ -99,10 +101,24 @@ class Fitting:
             model.network, model.preprocessing, training, validation, phases, self.options,
             self.cache, folder, self.resume,
         )  # fmt: skip
-        model.temperature = 1.0
-        run = train(job, watcher)
+        model.temperature, model.belonging = 1.0, None
+        run = self._belonging(train(job, watcher), training, validation)
+        model.belonging = run.belonging
         steps = [asdict(phase) for phase in phases]
         return self._remember(run, told, training, validation, phases=steps)
+
+    def _belonging(self, run: Run, training: Dataset, validation: Dataset | None) -> Run:
+        """Add what belonging is; validation photos place its threshold."""
+        found: Belonging | None = None
+        if validation:
+            maker = Maker(
+                self.model.network, self.model.preprocessing, self.options, self.cache, Timer(),
+                self.watcher, told=False,
+            )  # fmt: skip
+            found = by_validation(maker, training, validation)
+        none = "no photos were held out, so the model cannot tell which photos are none of these"
+        self.watcher.line(found.sentence() if found else none)
+        return replace(run, belonging=found)
 
     def _remember(
         self, run: Run, told: Telling, training: Dataset, validation: Dataset | None, **how: Any

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyflux_transfer import predict
 from pyflux_transfer.data.batches import batches
 from pyflux_transfer.data.dataset import CHECKED, Sample, Splits, read_sample, torn
 from pyflux_transfer.data.preprocess import load as load_image
 from pyflux_transfer.errors import readable
+from pyflux_transfer.insight.belonging import Belonging
 from pyflux_transfer.insight.metrics import Evaluation, evaluate
 from pyflux_transfer.model import Model, refuse_imagenet
 from pyflux_transfer.networks.preprocessing import Preprocessing
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     from pyflux_transfer.training.callbacks import Watcher
     from pyflux_transfer.training.options import Options
 
-COLUMNS = ("path", "label", "predicted", "probability", "probability_of_label", "right")
+COLUMNS = (
+    "path", "label", "predicted", "probability", "probability_of_label", "right", "belonging",
+    "sure",
+)  # fmt: skip
 SPLITS = ("training", "validation", "test")
 
 
@@ -42,6 +47,8 @@ class Judgement:
     temperature: float
     split: str  # which of the source's splits; "" where it has but one
     seconds: float  # reading and computing
+    scores: Array | None = None  # (N,) of belonging
+    belonging: Belonging | None = None
 
     @cached_property
     def labels(self) -> Labels:
@@ -68,15 +75,27 @@ class Judgement:
 
     def evaluation(self) -> Evaluation:
         """Return the scores."""
-        return evaluate(self.probabilities, self.labels, self.classes)
+        found = evaluate(self.probabilities, self.labels, self.classes)
+        return replace(found, unsure=None if self.sure is None else int((~self.sure).sum()))
+
+    @cached_property
+    def sure(self) -> NDArray[np.bool_] | None:
+        """Whether each photo (N,) is like those that were learnt; None where nobody can tell."""
+        if self.belonging is None or self.scores is None:
+            return None
+        return self.belonging.sure(self.scores)
 
     def rows(self) -> Iterator[tuple[str, ...]]:
         """Yield the values of `COLUMNS`, a row a photo."""
-        for sample, row, called in zip(self.samples, self.probabilities, self.called, strict=True):
+        answers = zip(self.samples, self.probabilities, self.called, strict=True)
+        for i, (sample, row, called) in enumerate(answers):
+            told = ("", "")
+            if self.sure is not None and self.scores is not None:
+                told = (f"{self.scores[i]:.{DIGITS}f}", "yes" if self.sure[i] else "no")
             yield (
                 readable(sample.path), self.classes[sample.label], self.classes[called],
                 f"{row[called]:.{DIGITS}f}", f"{row[sample.label]:.{DIGITS}f}",
-                "yes" if called == sample.label else "no",
+                "yes" if called == sample.label else "no", *told,
             )  # fmt: skip
 
 
@@ -97,16 +116,19 @@ def judge(model: Model, data: Labelled | Splits, options: Options, watcher: Watc
     for item in dataset.skipped:
         watcher.line(str(item))
     read = partial(_load, preprocessing=model.preprocessing)
-    found, begun = [], time.perf_counter()
+    found, scores, begun = [], [], time.perf_counter()
     with watcher.bar("evaluation", len(dataset.samples)) as advance:
         for x, y in batches(read, dataset.samples, options.batch_size, workers=options.workers):
-            found.append(predict.finite_logits(model.network, x))
+            logits, score = predict.answers(model.network, x, model.belonging)
+            found.append(logits)
+            scores += [] if score is None else [score]
             advance(len(y))
     index = next(i for i, part in enumerate((splits.train, splits.valid, splits.test))
                  if part is dataset)  # fmt: skip
     return Judgement(
         dataset.samples, tuple(model.classes), np.concatenate(found), model.temperature,
         SPLITS[index] if others else "", time.perf_counter() - begun,
+        np.concatenate(scores) if scores else None, model.belonging,
     )  # fmt: skip
 
 

@@ -137,7 +137,7 @@ def bundled(model: Model) -> Bundle:
     }
     return Bundle(
         model.plan.architecture.name, model.classes, model.plan.head, model.preprocessing,
-        model.network.cut, model.network.state(), info, model.temperature,
+        model.network.cut, model.network.state(), info, model.temperature, model.belonging,
         model.plan.architecture if model.plan.architecture.own else None,
     )  # fmt: skip
 
@@ -194,7 +194,7 @@ def _from_bundle(
     plan = Plan(bundle.row, bundle.head, 0, precision, device)
     return Model(
         network, plan, bundle.classes, preprocessing, why, dict(bundle.info),
-        bundle.temperature,
+        bundle.temperature, bundle.belonging,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from pyflux_transfer import engines
 from pyflux_transfer.engines.base import Network, Plan, Precision
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.insight.belonging import Belonging
 from pyflux_transfer.networks.preprocessing import Preprocessing
 
 _REMEDY = "Give it {} for yours: net.with_head(['ants', 'bees'])."
@@ -24,6 +25,7 @@ class Model:
     engine: str  # which engine was chosen, and why
     info: dict[str, Any] = field(default_factory=dict)
     temperature: float = 1.0  # which logits are divided by; 1 after training by steps
+    belonging: Belonging | None = None  # what tells photos that are none of the classes
     headless: bool = False  # the weights brought no head for these classes: it is random
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob
 from html import escape
 from pathlib import Path
@@ -25,29 +25,39 @@ from pyflux_transfer.data.tabular.rows import Table, Tabular
 from pyflux_transfer.data.walk import cause
 from pyflux_transfer.engines.base import Network, Plan, Precision
 from pyflux_transfer.errors import EngineError, ImageError, InputError, readable, shortened
+from pyflux_transfer.insight.belonging import Belonging, reach
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import resolve_cut
 
 Photos = Source | Table | Tabular | Iterable[Source]
+SURE = {True: "sure", False: "unsure: it is unlike the photos that were learnt"}
 DIGITS = 6  # of a probability; what is beyond may differ between machines
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The label of one image, its probability, and the `top` labels with theirs."""
+    """The label of one image, its probability, and the `top` labels with theirs.
+
+    `belonging` (0–1) tells how much the image is like those that were learnt, whatever it is
+    called; below the threshold it is not `sure`. Both are None where the model cannot tell.
+    """
 
     name: str
     label: str
     probability: float
     top: tuple[tuple[str, float], ...]
+    belonging: float | None = None
+    sure: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the HTTP answer and `--json` show."""
+        """Return what the HTTP answer and `--json` show; of belonging, what is known."""
+        known = {} if self.sure is None else {"belonging": self.belonging, "sure": self.sure}
         return {
             "name": self.name,
             "label": self.label,
             "probability": self.probability,
+            **known,
             "top": [{"label": label, "probability": p} for label, p in self.top],
         }
 
@@ -61,7 +71,10 @@ def _answer_html(answer: Prediction) -> str:
         f"<td>{100 * p:.1f} %</td></tr>"
         for label, p in answer.top
     )
-    return f"<table><caption>{escape(answer.name)}</caption>{rows}</table>"
+    told = ""
+    if answer.sure is not None:
+        told = f" – {SURE[answer.sure]} (belonging {answer.belonging:.2f})"
+    return f"<table><caption>{escape(answer.name)}{told}</caption>{rows}</table>"
 
 
 def restore(
@@ -87,7 +100,28 @@ def probabilities(network: Network, images: Array, temperature: float = 1.0) -> 
 
 def finite_logits(network: Network, images: Array) -> Array:
     """Return the logits of preprocessed images. Raises EngineError where one is not finite."""
-    logits = network.logits(network.embed(images))
+    return _finite(network.logits(network.embed(images)))
+
+
+def answers(
+    network: Network, images: Array, belonging: Belonging | None = None
+) -> tuple[Array, Array | None]:
+    """Return the logits (N, classes) of preprocessed images, and how much they belong (N,).
+
+    One pass through the network serves both. Raises EngineError as `finite_logits` does.
+    """
+    x = network.embed(images)
+    logits = _finite(network.logits(x))
+    return logits, None if belonging is None else belonging.score(at_head(network, x), logits)
+
+
+def at_head(network: Network, x: Array) -> Array:
+    """Return what comes to the head, of what `embed` returned."""
+    head = resolve_cut(network.units, "head")
+    return network.apply(x, network.cut, head) if network.cut < head else x
+
+
+def _finite(logits: Array) -> Array:
     if not np.isfinite(logits).all():
         raise EngineError(
             "The network's outputs are not finite. Images given as float32 must be preprocessed; "
@@ -103,9 +137,17 @@ def softmax(logits: Array, temperature: float = 1.0) -> Array:
 
 
 def rank(
-    names: Sequence[str], probabilities: Array, classes: Sequence[str], top: int = 3
+    names: Sequence[str],
+    probabilities: Array,
+    classes: Sequence[str],
+    top: int = 3,
+    scores: Array | None = None,
+    threshold: float = 0.0,
 ) -> list[Prediction]:
-    """Return one Prediction a row, its labels by falling probability; ties keep the class order."""
+    """Return one Prediction a row, its labels by falling probability; ties keep the class order.
+
+    `scores` (N,) are of belonging, and below the threshold an image is not sure.
+    """
     if top < 1:
         raise InputError(f"top must be at least 1, got {top}.")
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
@@ -113,7 +155,16 @@ def rank(
     for name, row, best in zip(names, probabilities, order, strict=True):
         ranked = tuple((classes[i], round(float(row[i]), DIGITS)) for i in best)
         rows.append(Prediction(name, *ranked[0], ranked))
-    return rows
+    return rows if scores is None else judged(rows, scores, threshold)
+
+
+def judged(rows: Sequence[Prediction], scores: Array, threshold: float) -> list[Prediction]:
+    """Return predictions that tell how much their images belong, by scores (N,)."""
+    sure = reach(scores, threshold)
+    return [
+        replace(row, belonging=round(float(score), DIGITS), sure=bool(known))
+        for row, score, known in zip(rows, scores, sure, strict=True)
+    ]
 
 
 def sources(given: Photos) -> list[tuple[str, Source]]:
@@ -179,13 +230,14 @@ def predict(
     workers: int = 2,
     max_pixels: int = MAX_PIXELS,
     temperature: float = 1.0,
+    belonging: Belonging | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Prediction | Skipped]:
     """Yield a Prediction for each image in order, or Skipped with the reason it is unreadable.
 
     `given` is as in `sources`, or preprocessed images (N, 3, H, W) float32. Decoding runs in
-    `workers` threads ahead of the network. `temperature` is the bundle's. `note` is told of images
-    that are used although their file lacks its end.
+    `workers` threads ahead of the network. `temperature` and `belonging` are the bundle's. `note`
+    is told of images that are used although their file lacks its end.
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}.")
@@ -193,7 +245,7 @@ def predict(
         for start in range(0, len(given), batch_size):
             images = np.ascontiguousarray(given[start : start + batch_size])
             names = [f"image {start + i}" for i in range(len(images))]
-            yield from rank(names, probabilities(network, images, temperature), classes, top)
+            yield from _ranked(network, classes, names, images, top, temperature, belonging)
         return
 
     def read(item: tuple[str, Source]) -> tuple[str, Array | ImageError]:
@@ -211,7 +263,7 @@ def predict(
         for count, item in enumerate(decoded, start=1):
             batch.append(item)
             if len(batch) == batch_size or count == len(named):
-                yield from _answer(network, classes, batch, top, temperature)
+                yield from _answer(network, classes, batch, top, temperature, belonging)
                 batch = []
 
 
@@ -221,13 +273,29 @@ def _answer(
     batch: list[tuple[str, Array | ImageError]],
     top: int,
     temperature: float,
+    belonging: Belonging | None,
 ) -> Iterator[Prediction | Skipped]:
     """Answer a batch in order; unreadable images take no place in the computation."""
     good = [(name, image) for name, image in batch if isinstance(image, np.ndarray)]
     ranked: Iterator[Prediction] = iter(())
     if good:
         images = np.stack([image for _, image in good])
-        found = probabilities(network, images, temperature)
-        ranked = iter(rank([name for name, _ in good], found, classes, top))
+        names = [name for name, _ in good]
+        ranked = iter(_ranked(network, classes, names, images, top, temperature, belonging))
     for name, image in batch:
         yield Skipped(Path(name), str(image)) if isinstance(image, ImageError) else next(ranked)
+
+
+def _ranked(
+    network: Network,
+    classes: Sequence[str],
+    names: Sequence[str],
+    images: Array,
+    top: int,
+    temperature: float,
+    belonging: Belonging | None,
+) -> list[Prediction]:
+    """Answer preprocessed images."""
+    logits, scores = answers(network, images, belonging)
+    threshold = belonging.threshold if belonging else 0.0
+    return rank(names, softmax(logits, temperature), classes, top, scores, threshold)

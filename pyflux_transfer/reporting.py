@@ -94,6 +94,7 @@ def page(model: Model, judged: Judgement, name: str, *, seen: bool = False) -> s
         "report.html", title=name, seen=seen, split=judged.split, scores=scores,
         low=100 * low, high=100 * high, architecture=model.plan.architecture.name,
         trained=trained(model.info), costs=_costs(model, judged), charts=_charts(model, judged),
+        belonging=judged.belonging,
         rows=sorted(scores.classes, key=lambda row: (row.f1, row.label)),
         matrix=_matrix(scores) if len(scores.classes) <= MANY else None,
         confused=_confused(scores), cells=_pointed(cells, judged, small),

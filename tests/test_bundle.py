@@ -23,6 +23,7 @@ from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.engines.base import Plan
 from pyflux_transfer.engines.flux.network import describe as plan_text
 from pyflux_transfer.errors import BundleError, InputError, PyFluxTransferError, StorageError
+from pyflux_transfer.insight.belonging import Belonging, learn
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
 from pyflux_transfer.networks.start import start
@@ -224,7 +225,7 @@ def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
 def test_a_bundle_of_format_1_has_the_temperature_1(saved: Path) -> None:
     def older(row: dict[str, Any]) -> None:
         row.update(format=1)
-        del row["temperature"], row["plan"]
+        del row["temperature"], row["plan"], row["belonging"]
 
     assert_equal(checkpoint.read(edited(saved, older)), replace(bundle(), temperature=1.0))
 
@@ -232,9 +233,53 @@ def test_a_bundle_of_format_1_has_the_temperature_1(saved: Path) -> None:
 def test_a_bundle_of_format_2_has_no_plan(saved: Path) -> None:
     def older(row: dict[str, Any]) -> None:
         row.update(format=2)
-        del row["plan"]
+        del row["plan"], row["belonging"]
 
     assert_equal(checkpoint.read(edited(saved, older)), bundle())
+
+
+def belonging() -> Belonging:
+    rows = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
+    cosines, logits = np.linspace(0.1, 0.9, 20), np.zeros((20, 3))
+    return Belonging.of(learn(rows), cosines.astype(np.float32), logits.astype(np.float32))
+
+
+def test_belonging_comes_back_and_stands_beside_the_weights(tmp_path: Path) -> None:
+    one = replace(bundle(), belonging=belonging())
+    path = checkpoint.write(tmp_path / "m.safetensors", one)
+    for found in (checkpoint.read(path), checkpoint.describe(path)):
+        assert found.belonging
+        assert found.belonging.to_json() == belonging().to_json()
+        np.testing.assert_array_equal(
+            found.belonging.space.directions, belonging().space.directions
+        )
+    assert set(checkpoint.read(path).state) == set(bundle().state)
+    with safe_open(str(path), framework="numpy") as file:
+        row = json.loads(file.metadata()[checkpoint.KEY])
+    assert row["belonging"]["threshold"] == belonging().threshold
+
+
+def test_a_bundle_of_format_3_has_no_belonging(saved: Path) -> None:
+    def older(row: dict[str, Any]) -> None:
+        row.update(format=3)
+        del row["belonging"]
+
+    assert_equal(checkpoint.read(edited(saved, older)), bundle())
+
+
+def test_belonging_without_its_tensors_is_refused(saved: Path) -> None:
+    def claims(row: dict[str, Any]) -> None:
+        row.update(belonging=belonging().to_json())
+
+    with pytest.raises(BundleError, match=r"cannot be used.*lacks 'mean'"):
+        checkpoint.read(edited(saved, claims))
+
+
+def test_tensors_of_belonging_that_nobody_told_of_are_refused(tmp_path: Path) -> None:
+    one = replace(bundle(), state={**bundle().state, "belonging.mean": np.ones(6, np.float32)})
+    path = checkpoint.write(tmp_path / "m.safetensors", one)
+    with pytest.raises(BundleError, match=r"belonging\.mean"):
+        checkpoint.read(path)
 
 
 def test_a_bundle_holds_the_plan_of_its_network(saved: Path) -> None:
@@ -247,7 +292,7 @@ def test_a_bundle_holds_the_plan_of_its_network(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda row: row.update(format=4), "format 4; this version reads 1, 2, 3. Upgrade"),
+        (lambda row: row.update(format=5), "format 5; this version reads 1, 2, 3, 4. Upgrade"),
         (lambda row: row.pop("plan") and None, "cannot be used.*plan"),
         (lambda row: row.update(plan=None), "plan must be a JSON str"),
         (lambda row: row.update(format="1"), "format '1'"),

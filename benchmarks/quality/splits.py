@@ -17,7 +17,7 @@ def write(source: Path, target: Path, size: int | None, seed: int) -> tuple[Path
     """
     for label in sorted(place for place in source.iterdir() if place.is_dir()):
         files = sorted(path for path in label.iterdir() if path.suffix in SUFFIXES)
-        test = [path for path in files if _draw(_group(path), "test") < TEST_SHARE]
+        test = [path for path in files if held_back(path)]
         rest = sorted(
             (path for path in files if path not in set(test)),
             key=lambda path: _draw(path.name, str(seed)),
@@ -30,7 +30,13 @@ def write(source: Path, target: Path, size: int | None, seed: int) -> tuple[Path
     return target / "train", target / "test"
 
 
-def _group(path: Path) -> str:
+def held_back(path: Path) -> bool:
+    """Tell whether a photo judges and is never learnt from."""
+    return _draw(group(path), "test") < TEST_SHARE
+
+
+def group(path: Path) -> str:
+    """Return what a photo stays together with."""
     return path.stem.split("--")[0] if "--" in path.stem else path.stem
 
 

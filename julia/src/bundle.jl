@@ -2,7 +2,7 @@
 # weights as JSON. Python writes and reads the same.
 
 const KEY = "pyflux_transfer" # of the header's metadata
-const FORMAT = 3
+const FORMAT = 4              # 3 has no belonging
 const FIELDS_OF_HEADER = Set((
     "format",
     "architecture",
@@ -13,7 +13,9 @@ const FIELDS_OF_HEADER = Set((
     "info",
     "temperature",
     "plan",
+    "belonging",
 ))
+const BELONGING = "belonging." # begins the names of its tensors, which are no weights
 
 """
 A trained classifier, complete; `PyFluxTransfer.open` makes one.
@@ -27,6 +29,7 @@ A trained classifier, complete; `PyFluxTransfer.open` makes one.
 | `architecture` | its name in Python's catalog |
 | `info` | of its making (engine, versions, date, training); not needed to use it |
 | `header` | the file's header as it was read |
+| `belonging` | what tells photos that are none of the classes, tensors that are kept for Python |
 
 `temperature`, `info` and `preprocessing` may be set, and are saved.
 """
@@ -38,6 +41,7 @@ mutable struct Classifier
     const architecture::String
     info::Dict{String, Any}
     const header::Dict{String, Any}
+    const belonging::Dict{String, Array{Float32}}
 end
 
 function Base.show(io::IO, model::Classifier)
@@ -104,27 +108,30 @@ function open(path::AbstractString; device = Flux.cpu_device(), own = nothing)
     for (name, x) in tensors
         all(isfinite, x) || damaged("tensor '$name' holds NaN or infinite values")
     end
+    beside = filter(pair -> startswith(first(pair), BELONGING), tensors)
+    header["belonging"] === nothing || filter!(pair -> !startswith(first(pair), BELONGING), tensors)
     guarded(
         () -> Base.invokelatest(load!, net, tensors),
         why -> damaged("weights do not fit: $why"),
     )
     info = field(header, "info", AbstractDict, refuse)
     architecture = field(header, "architecture", String, refuse)
-    return Classifier(net, names, how, temperature, architecture, info, header)
+    return Classifier(net, names, how, temperature, architecture, info, header, beside)
 end
 
 function check_header(path, header)
     format = header isa AbstractDict ? get(header, "format", nothing) : nothing
     format isa Int || throw(BundleError("$path: the description names no format."))
-    0 < format < FORMAT &&
+    0 < format < 3 &&
         throw(BundleError(
             "$path is a bundle of format $format, which does not hold the network's plan. Open and save it " *
                 "once with Python: pft.load(\"old.safetensors\").save(\"new.safetensors\").",
         ))
-    format == FORMAT ||
+    format in 3:FORMAT ||
         throw(BundleError(
-            "$path is a bundle of format $format; this version reads $FORMAT. Upgrade PyFluxTransfer.",
+            "$path is a bundle of format $format; this version reads 3 and $FORMAT. Upgrade PyFluxTransfer.",
         ))
+    format == 3 && get!(header, "belonging", nothing)
     strange = symdiff(FIELDS_OF_HEADER, keys(header))
     isempty(strange) ||
         throw(BundleError(
@@ -214,11 +221,13 @@ function save(path::AbstractString, model::Classifier)
     header = merge(
         model.header,
         Dict{String, Any}(
+            "format" => FORMAT,
             "preprocessing" => preprocessing_row(model.preprocessing),
             "temperature" => model.temperature,
             "cut" => model.net.cut,
             "info" => model.info,
         ),
     )
+    merge!(tensors, model.belonging)
     return write_tensors(path, tensors, Dict(KEY => JSON.json(header)))
 end

@@ -27,13 +27,15 @@ function with_head(model::Classifier, names)
             "classes" => wanted,
             "head" => merge(head, Dict{String, Any}("classes" => length(wanted))),
             "plan" => haskey(plan, "own") ? JSON.json(plan) : sprint(TOML.print, plan),
+            "belonging" => nothing,
         ),
     )
     net = Network(parse_plan(header["plan"]), model.net.device)
     load!(net, merge(state(model.net), Dict(t.name => outer(t) for t in tensors_of_last(net))))
     cut_at!(net, length(net.units) - 1)
     info = filter(((name, _),) -> name == "weights", model.info)
-    return Classifier(net, wanted, model.preprocessing, 1.0, model.architecture, info, header)
+    none = Dict{String, Array{Float32}}()
+    return Classifier(net, wanted, model.preprocessing, 1.0, model.architecture, info, header, none)
 end
 
 tensors_of_last(net::Network) = tensors(net.units[end], net.chain.layers[end])

@@ -28,6 +28,20 @@ end
     @test JSON.parse(one[2]["pyflux_transfer"]) == JSON.parse(other[2]["pyflux_transfer"])
 end
 
+@testset "belonging is kept as it is, and format 3 has none" begin
+    beside = Dict("belonging.mean" => Float32[1, 2], "belonging.directions" => Float32[1 0; 0 1])
+    header = tiny_header(; belonging = Dict("threshold" => 0.5))
+    known = tiny_bundle(; tensors = merge(state(tiny_network()), beside), header)
+    copy = joinpath(mktempdir(), "copy.safetensors")
+    @test state(open_bundle(known).net) == state(tiny_network())
+    PyFluxTransfer.save(copy, open_bundle(known))
+    tensors, metadata = PyFluxTransfer.read_tensors(copy)
+    @test all(tensors[name] == x for (name, x) in beside)
+    @test JSON.parse(metadata["pyflux_transfer"])["belonging"]["threshold"] == 0.5
+    older = delete!(tiny_header(; format = 3), "belonging")
+    @test open_bundle(tiny_bundle(; header = older)).header["belonging"] === nothing
+end
+
 @testset "what was changed is saved" begin
     copy = joinpath(mktempdir(), "copy.safetensors")
     changed = open_bundle(path)
@@ -59,7 +73,7 @@ refused(; header = tiny_header(), tensors = state(tiny_network())) = something(
 
 @testset "refused: $says" for (says, changes) in (
         ("format 2, which does not hold the network's plan. Open and save it once", (; format = 2)),
-        ("format 4; this version reads 3. Upgrade", (; format = 4)),
+        ("format 5; this version reads 3 and 4. Upgrade", (; format = 5)),
         ("names no format", (; format = "3")),
         ("colour are missing or unknown", (; colour = 1)),
         ("names 2 classes for 3 outputs", (; classes = ["a", "b"])),

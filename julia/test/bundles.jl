@@ -27,7 +27,7 @@ end
 "The header of a bundle of the tiny network; `changes` replace fields."
 function tiny_header(; changes...)
     header = Dict{String, Any}(
-        "format" => 3,
+        "format" => 4,
         "architecture" => "tiny",
         "classes" => ["ants", "bees", "été"],
         "head" => Dict("classes" => 3, "hidden" => [5], "dropout" => 0.5),
@@ -46,6 +46,7 @@ function tiny_header(; changes...)
         ),
         "temperature" => 1.25,
         "plan" => plan_text(tiny_plan()),
+        "belonging" => nothing,
     )
     return merge(header, Dict{String, Any}(string(k) => v for (k, v) in changes))
 end

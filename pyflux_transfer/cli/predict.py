@@ -53,6 +53,12 @@ def predict(
     top: Annotated[int, typer.Option(help="Labels an image.", min=1)] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON, a line an image.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV.")] = False,
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of photos of the known classes that shall be sure. [default: 0.95]"
+        ),
+    ] = None,
     explain: Annotated[
         Path | None, typer.Option(help="Write photos with heat maps into this folder.")
     ] = None,
@@ -92,8 +98,10 @@ def predict(
         raise InputError("Choose one of --json and --csv.")
     if explain and url:
         raise InputError("--explain computes here. Give the bundle, and leave --url out.")
+    if keep is not None and url:
+        raise InputError("--keep is for a bundle. The service keeps what its bundle says.")
     if shard or cluster:
-        job = scale.predictions(files, batch_size, max_pixels, engine, precision)
+        job = scale.predictions(files, batch_size, max_pixels, engine, precision, keep)
         if scale.do(
             job, str(files[1]), out, shard=shard, cluster=cluster, workers=workers, gpus=gpus,
             form=form,
@@ -109,7 +117,7 @@ def predict(
     if url:
         show(_readable(_asked(url, api_key, files, top), bad))
     else:
-        asked = Asked(top, batch_size, max_pixels, engine, device, precision, explain)
+        asked = Asked(top, batch_size, max_pixels, engine, device, precision, explain, keep)
         if out:
             _kept(files, asked, out, bad)
         else:
@@ -129,6 +137,7 @@ class Asked:
     device: Literal["auto", "cpu", "cuda"]
     precision: Precision
     maps: Path | None  # folder of heat maps
+    keep: float | None  # share of the known classes' photos that shall be sure
 
 
 def _given(files: Sequence[Path]) -> tuple[Path, list[Path]]:
@@ -147,6 +156,7 @@ def _computed(
 ) -> Iterator[Prediction | Skipped]:
     from pyflux_transfer import bundle as bundles
     from pyflux_transfer.explain import explain
+    from pyflux_transfer.insight.belonging import kept
     from pyflux_transfer.predict import predict as answer
     from pyflux_transfer.predict import restore
 
@@ -154,7 +164,7 @@ def _computed(
     network = restore(bundle, asked.engine, asked.device, asked.precision)
     common: dict[str, Any] = {
         "top": asked.top, "batch_size": asked.batch_size, "temperature": bundle.temperature,
-        "max_pixels": asked.max_pixels,
+        "belonging": kept(bundle.belonging, asked.keep), "max_pixels": asked.max_pixels,
     }  # fmt: skip
     whole = (network, bundle.classes, bundle.preprocessing, photos)
     if asked.maps is None:
@@ -179,14 +189,14 @@ def _kept(files: Sequence[Path], asked: Asked, out: Path, bad: list[Skipped]) ->
 
     place, photos = _given(files)
     bundle = bundles.read(place)
-    kept = Answers(out, place, min(asked.top, len(bundle.classes)))
-    waiting = kept.pending(photos)
+    answered = Answers(out, place, min(asked.top, len(bundle.classes)), asked.keep)
+    waiting = answered.pending(photos)
     done = len(set(photos)) - len(waiting)
     if done:
         print(f"{counted(done, 'photo')} answered before in {out}", file=sys.stderr)
     if not waiting:
         return
-    answers = kept.keeping(_computed(place, waiting, asked, bundle))
+    answers = answered.keeping(_computed(place, waiting, asked, bundle))
     try:
         with report.Terminal(errors).bar("predicting", len(waiting)) as advance:
             for _ in _readable(answers, bad, advance):

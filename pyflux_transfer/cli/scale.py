@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,15 +97,18 @@ def train(
 
 
 def predictions(
-    files: Sequence[Path], batch_size: int, max_pixels: int, engine: str, precision: Precision
-) -> Job:
+    files: Sequence[Path], batch_size: int, max_pixels: int, engine: str, precision: Precision,
+    keep: float | None,
+) -> Job:  # fmt: skip
     """Return the job of a bundle, the first of two things that are given."""
     from pyflux_transfer import bundle as bundles
     from pyflux_transfer.cluster.work import predictions_of
+    from pyflux_transfer.insight.belonging import kept
 
     if len(files) != 2:
         raise InputError("--shard and --cluster take a bundle and one source: a folder or a table.")
+    bundle = bundles.read(bundle_path(files[0]))
+    bundle = replace(bundle, belonging=kept(bundle.belonging, keep))
     return predictions_of(
-        bundles.read(bundle_path(files[0])), batch_size=batch_size, max_pixels=max_pixels,
-        engine=engine, precision=precision,
+        bundle, batch_size=batch_size, max_pixels=max_pixels, engine=engine, precision=precision,
     )  # fmt: skip

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 State = tuple[int, int]  # size in bytes and time of the last change in nanoseconds
-COLUMNS = ("name", "label", "probability")
+COLUMNS = ("name", "label", "probability", "belonging", "sure")
 _MARKS = ("bytes", "modified_ns", "bundle", "error")
 _GONE = (0, 0)
 _DIGITS = 16  # of a bundle's digest
@@ -33,7 +33,8 @@ _DIGITS = 16  # of a bundle's digest
 
 def cells(answer: Prediction) -> tuple[Any, ...]:
     """Return what `COLUMNS` name of an answer."""
-    return answer.name, answer.label, answer.probability
+    sure = None if answer.sure is None else "yes" if answer.sure else "no"
+    return answer.name, answer.label, answer.probability, answer.belonging, sure
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ class Format:
 
 def _csv_line(cells: Iterable[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([readable(cell) for cell in cells])
+    row = ["" if cell is None else readable(cell) for cell in cells]
+    csv.writer(text, lineterminator="\n").writerow(row)
+        ["" if cell is None else readable(cell) for cell in cells]
+    )
     return text.getvalue()
 
 
@@ -116,11 +120,12 @@ def form(path: Path) -> Format:
 class Answers:
     """The file of answers by one bundle: what it holds, and more of it, a row at a time.
 
-    `top` is how many labels an answer has.
+    `top` is how many labels an answer has, `keep` the share of known photos that shall be sure.
     """
 
-    def __init__(self, path: Path, bundle: Path, top: int) -> None:
-        self.form, self.path, self.bundle, self.top = form(path), path, digest(bundle), top
+    def __init__(self, path: Path, bundle: Path, top: int, keep: float | None = None) -> None:
+        self.form, self.path, self.top = form(path), path, top
+        self.bundle = digest(bundle) + ("" if keep is None else f", keep {keep:g}")
         self.states: dict[str, State] = {}
 
     def pending(self, photos: Iterable[Path]) -> list[Path]:

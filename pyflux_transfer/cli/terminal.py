@@ -25,11 +25,21 @@ Terminal = Progress
 
 def predictions(answers: Iterable[Prediction], out: Console = console) -> None:
     """Print a table of images and their labels."""
-    rows = table("image", "label", "probability", "then")
-    for answer in answers:
+    found = list(answers)
+    known = any(answer.sure is not None for answer in found)
+    rows = table("image", "label", "probability", *(["belonging"] if known else []), "then")
+    for answer in found:
         rest = ", ".join(f"{label} {p:.1%}" for label, p in answer.top[1:])
-        rows.add_row(answer.name, answer.label, f"{answer.probability:.1%}", rest)
+        told = [belonging(answer)] if known else []
+        rows.add_row(answer.name, answer.label, f"{answer.probability:.1%}", *told, rest)
     show(rows, out)
+
+
+def belonging(answer: Prediction) -> str:
+    """Return whether an answer is sure, and the score that says so."""
+    if answer.sure is None:
+        return ""
+    return f"{answer.belonging:.2f} {'sure' if answer.sure else 'unsure'}"
 
 
 def evaluation(found: Evaluation, out: Console = console) -> None:
@@ -39,6 +49,11 @@ def evaluation(found: Evaluation, out: Console = console) -> None:
         f"{found.balanced_accuracy:.1%}  log loss {found.log_loss:.4f}  "
         f"calibration error {found.ece:.3f}"
     )
+    if found.unsure is not None:
+        out.print(
+            f"{found.unsure} of {found.count} ({found.unsure / found.count:.1%}) are unsure: "
+            "below the model's threshold of belonging"
+        )
     rows = table("class")
     for name in ("precision", "recall", "F1", "images"):
         rows.add_column(name, justify="right")

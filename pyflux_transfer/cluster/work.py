@@ -74,6 +74,7 @@ class Job:
             "weights": fingerprint(bundle.state),
             "preprocessing": bundle.preprocessing.to_json(),
             "temperature": bundle.temperature,
+            "belonging": bundle.belonging and bundle.belonging.to_json(),
             "engine": self.engine,
             "precision": self.precision,
             "version": __version__,
@@ -149,17 +150,19 @@ class _Reader:
             reason = str(error).split(" cannot be read: ", 1)[-1]
             label = photo.label if job.kind == "features" else None
             record = Record(
-                readable(photo.path), digest, label, reason=reason, more=_blank(job.kind, photo)
+                readable(photo.path), digest, label, reason=reason, more=_blank(job, photo)
             )
             return _Read(photo, record=record)
         note = "lacks only its end" if picture.mended else None
         return _Read(photo, digest, image, note)
 
 
-def _blank(kind: Kind, photo: Photo) -> dict[str, Any]:
-    return {"split": photo.split, "group": photo.group} if kind == "features" else {
-        "probability": None
-    }  # fmt: skip
+def _blank(job: Job, photo: Photo) -> dict[str, Any]:
+    """Return the columns of a photo that has no values."""
+    if job.kind == "features":
+        return {"split": photo.split, "group": photo.group}
+    known = ("belonging", "sure") if job.bundle.belonging else ()
+    return dict.fromkeys(("probability", *known))
 
 
 def _answered(network: Network, job: Job, read: Sequence[_Read]) -> Iterator[Record]:
@@ -170,6 +173,7 @@ def _answered(network: Network, job: Job, read: Sequence[_Read]) -> Iterator[Rec
     answers = predict.predict(
         network, bundle.classes, bundle.preprocessing, images,
         top=len(bundle.classes), batch_size=job.batch_size, temperature=bundle.temperature,
+        belonging=bundle.belonging,
     )  # fmt: skip
     for each, answer in zip(read, answers, strict=True):
         assert isinstance(answer, predict.Prediction)

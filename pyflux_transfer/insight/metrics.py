@@ -33,7 +33,8 @@ class Evaluation:
     """What a classifier does on labelled examples.
 
     `confusion[i][j]` counts examples of class i that were called j. `log_loss` is in nats. `ece`
-    is the expected calibration error with 15 bins of equal width (Guo et al. 2017).
+    is the expected calibration error with 15 bins of equal width (Guo et al. 2017). `unsure` counts
+    the examples that are below the model's threshold of belonging; None where it has none.
     """
 
     count: int
@@ -43,6 +44,7 @@ class Evaluation:
     ece: float
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
+    unsure: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -56,10 +58,11 @@ class Evaluation:
             f"<td>{row.recall:.3f}</td><td>{row.f1:.3f}</td><td>{row.count}</td></tr>"
             for row in self.classes
         )
+        unsure = "" if self.unsure is None else f", {self.unsure} called unsure"
         return (
             f"<p>{self.count} images, accuracy <b>{self.accuracy:.1%}</b> ({low:.1%} to "
             f"{high:.1%}), balanced {self.balanced_accuracy:.1%}, log loss {self.log_loss:.4f}, "
-            f"calibration error {self.ece:.3f}</p><table><tr>{heads}</tr>{rows}</table>"
+            f"calibration error {self.ece:.3f}{unsure}</p><table><tr>{heads}</tr>{rows}</table>"
         )
 
 

@@ -108,4 +108,5 @@ def _reason(answer: httpx.Response) -> str:
 
 def _prediction(row: dict[str, Any]) -> Prediction:
     top = tuple((entry["label"], entry["probability"]) for entry in row["top"])
-    return Prediction(row["name"], row["label"], row["probability"], top)
+    known = (row.get("belonging"), row.get("sure"))
+    return Prediction(row["name"], row["label"], row["probability"], top, *known)

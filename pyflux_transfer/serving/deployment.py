@@ -188,7 +188,7 @@ class Deployment:
         assert self.description
         if self._ended or self.state == "failed":
             raise self._lost(self.reason)
-        flight = Flight(slots, len(self.description.classes), deadline, client)
+        flight = Flight(slots, self.description.numbers, deadline, client)
         self.hold(slots)
         self._wait(flight, slots)
         self._dispatch()
@@ -324,8 +324,8 @@ class Deployment:
         """Return the memory, laid out for the first worker's model."""
         if self.ring is None:
             slots = self.plan.command.slots
-            side, classes = description.preprocessing.crop, len(description.classes)
-            self.ring = Ring(self.memory, Layout(slots, side, classes))
+            side, numbers = description.preprocessing.crop, description.numbers
+            self.ring = Ring(self.memory, Layout(slots, side, numbers))
             self.description = description
         return self.ring
 

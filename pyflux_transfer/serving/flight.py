@@ -29,11 +29,11 @@ class Flight:
     """
 
     def __init__(
-        self, slots: Sequence[int], classes: int, deadline: float, client: str = ""
+        self, slots: Sequence[int], numbers: int, deadline: float, client: str = ""
     ) -> None:
         self.places = {slot: place for place, slot in enumerate(slots)}
         self.deaths = dict.fromkeys(slots, 0)
-        self.rows: Array = np.empty((len(self.places), classes), np.float32)
+        self.rows: Array = np.empty((len(self.places), numbers), np.float32)
         self.heats: list[str | None] = [None] * len(self.places)  # PNGs in base64
         self.submitted = time.monotonic()
         self.deadline = deadline

@@ -23,6 +23,7 @@ from pyflux_transfer.data.overlay import overlay, small_png
 from pyflux_transfer.engines.base import Network
 from pyflux_transfer.errors import BundleError, InputError
 from pyflux_transfer.explain import heats_of
+from pyflux_transfer.insight.belonging import Belonging
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.serving.watch import signature
@@ -40,6 +41,12 @@ class Description:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     info: dict[str, Any] = field(default_factory=dict)
+    belonging: dict[str, Any] | None = None  # threshold, kept, photos
+
+    @property
+    def numbers(self) -> int:
+        """How many an answer has: a probability a class and, where it is known, its belonging."""
+        return len(self.classes) + (self.belonging is not None)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -49,6 +56,7 @@ class Description:
             "engine": self.engine,
             "classes": list(self.classes),
             "preprocessing": {**self.preprocessing.to_json(), "fit": self.preprocessing.fit},
+            "belonging": self.belonging,
             "info": self.info,
         }
 
@@ -96,6 +104,7 @@ class BundleModel:
     predict: Callable[[Array], Array]
     lanes: int
     explain: Callable[[Pixels, Array], list[bytes]]
+    answer: Callable[[Array], tuple[Array, Array | None]]  # probabilities, and belonging (N,)
 
 
 def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleModel:
@@ -123,10 +132,20 @@ def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleMo
         classes=bundle.classes,
         preprocessing=bundle.preprocessing,
         info=info,
+        belonging=bundle.belonging.promise() if bundle.belonging else None,
     )
     answer = partial(predict.probabilities, network, temperature=bundle.temperature)
     explain = partial(_explained, network, bundle.preprocessing)
-    return BundleModel(description, answer, network.concurrency, explain)
+    whole = partial(_answers, network, bundle.temperature, bundle.belonging)
+    return BundleModel(description, answer, network.concurrency, explain, whole)
+
+
+def _answers(
+    network: Network, temperature: float, belonging: Belonging | None, images: Array
+) -> tuple[Array, Array | None]:
+    """Return probabilities (N, classes), and how much the images belong (N,)."""
+    logits, scores = predict.answers(network, images, belonging)
+    return predict.softmax(logits, temperature), scores
 
 
 def _explained(

@@ -22,16 +22,16 @@ _PAGE = 4096
 
 @dataclass(frozen=True)
 class Layout:
-    """How the memory is divided: `slots` images (crop,crop,3) uint8, answers (classes,) float32."""
+    """How the memory is divided: `slots` images (crop,crop,3) uint8, answers (numbers,) float32."""
 
     slots: int
     crop: int
-    classes: int
+    numbers: int
 
     @property
     def _sizes(self) -> tuple[int, int, int]:
         pixels = 3 * self.crop * self.crop
-        return (8 + 3 * self.slots, self.slots * pixels, self.slots * 4 * self.classes)
+        return (8 + 3 * self.slots, self.slots * pixels, self.slots * 4 * self.numbers)
 
     @property
     def offsets(self) -> tuple[int, int, int]:
@@ -48,7 +48,7 @@ class Layout:
 class Ring:
     """Views on the memory; a slot is written by one side at a time.
 
-    images (slots,crop,crop,3) are uint8, answers (slots,classes) float32. `abandoned` (slots,)
+    images (slots,crop,crop,3) are uint8, answers (slots,numbers) float32. `abandoned` (slots,)
     uint8 marks images whose request no longer waits, so that no time is spent on them; `started`
     (slots,) uint8 marks those that the worker has begun to compute, so that its death tells which;
     `explain` (slots,) uint8 those whose heat map is wanted.
@@ -59,7 +59,7 @@ class Ring:
             os.ftruncate(descriptor, layout.size)
         memory = mmap.mmap(descriptor, layout.size)
         control, images, answers = layout.offsets
-        slots, side, classes = layout.slots, layout.crop, layout.classes
+        slots, side, numbers = layout.slots, layout.crop, layout.numbers
         self._coming: NDArray[np.int64] = np.ndarray((1,), np.int64, memory, control)
         self.abandoned: NDArray[np.uint8] = np.ndarray((slots,), np.uint8, memory, control + 8)
         self.started: NDArray[np.uint8] = np.ndarray(
@@ -69,7 +69,7 @@ class Ring:
             (slots,), np.uint8, memory, control + 8 + 2 * slots
         )
         self.images: Pixels = np.ndarray((slots, side, side, 3), np.uint8, memory, images)
-        self.answers: Array = np.ndarray((slots, classes), np.float32, memory, answers)
+        self.answers: Array = np.ndarray((slots, numbers), np.float32, memory, answers)
 
     @property
     def coming(self) -> int:

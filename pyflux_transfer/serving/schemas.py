@@ -20,6 +20,14 @@ class ImagePrediction(Label):
     """What one image shows."""
 
     name: str = Field(description="File name, or the image's place in the request.")
+    belonging: float | None = Field(
+        None, ge=0, le=1, examples=[0.871],
+        description="How much it is like the photos that were learnt; left out where the model "
+        "cannot tell.",
+    )  # fmt: skip
+    sure: bool | None = Field(
+        None, description="Whether `belonging` reaches the model's threshold; left out likewise."
+    )
     heat_map: str | None = Field(None, description="With `explain`: a small PNG as data.")
     top: list[Label] = Field(description="The most probable labels, the best first.")
 
@@ -49,11 +57,22 @@ class ImageList(BaseModel):
     )
 
 
+class Threshold(BaseModel):
+    """What an image must reach to be sure."""
+
+    threshold: float = Field(ge=0, le=1)
+    kept: float = Field(ge=0, le=1, description="Of images of the known classes.")
+    photos: int = Field(description="So many, held out, placed it.")
+
+
 class ModelInfo(ModelName):
     """What is being served."""
 
     classes: list[str]
     preprocessing: dict[str, Any]
+    belonging: Threshold | None = Field(
+        None, description="Below which score an image is unsure; null where it cannot be told."
+    )
     info: dict[str, Any] = Field(description="Versions, device, metrics at training.")
 
 

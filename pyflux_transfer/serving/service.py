@@ -25,6 +25,7 @@ from pyflux_transfer.serving.flight import Times
 from pyflux_transfer.serving.keys import Keys
 from pyflux_transfer.serving.lease import Lease
 from pyflux_transfer.serving.metrics import Metrics
+from pyflux_transfer.serving.model import Description
 from pyflux_transfer.serving.pool import Pool
 from pyflux_transfer.serving.problems import Problem
 from pyflux_transfer.serving.process import Command
@@ -127,7 +128,7 @@ class Service:
                 )
         self.metrics.client(self.keys.label(request), len(names))
         self._observe(request, len(names), decode_s, times)
-        return rank(names, rows, lease.description.classes, top), lease
+        return _ranked(names, rows, lease.description, top), lease
 
     async def _decode(self, uploads: Sequence[Upload], lease: Lease, deadline: float) -> None:
         job = _job(lease.description.preprocessing, self.settings.max_pixels)
@@ -180,6 +181,16 @@ class Service:
             "compute_ms": round(1000 * times.compute_s, 1),
             "batch": times.batch,
         }
+
+
+def _ranked(
+    names: Sequence[str], rows: Array, description: Description, top: int
+) -> list[Prediction]:
+    """Return the predictions of a worker's answers (N, numbers)."""
+    count, belonging = len(description.classes), description.belonging
+    scores = None if belonging is None else rows[:, count]
+    threshold = belonging["threshold"] if belonging else 0.0
+    return rank(names, rows[:, :count], description.classes, top, scores, threshold)
 
 
 # One object a model: what is sent of it to the decoding processes is made once.

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,9 +41,9 @@ MAX_FAILURES = 3
 ORPHAN_S = 10.0
 
 
-# Probabilities (N, classes) of images (N, crop, crop, 3) uint8.
+# Answers (N, numbers), as `Description.numbers` tells, of images (N, crop, crop, 3) uint8.
 Predict = Callable[[Pixels], Array]
-# Small PNGs of images (N, crop, crop, 3) uint8 under the heat of their answers (N, classes).
+# Small PNGs of images (N, crop, crop, 3) uint8 under the heat of their answers (N, numbers).
 Explain = Callable[[Pixels, Array], list[bytes]]
 
 
@@ -111,7 +112,7 @@ def compute(predict: Predict, ring: Ring, slots: Sequence[int]) -> dict[int, str
     try:
         found = predict(ring.images[chosen])
         if not np.isfinite(found).all():
-            raise EngineError("the probabilities are not finite")
+            raise EngineError("the answers are not finite")
         ring.answers[chosen] = found
     except Exception as error:
         if len(chosen) == 1:
@@ -267,15 +268,24 @@ def main() -> None:
     description = model.description
     send({"event": "ready", "batch_s": batch_s, "description": description.to_json()})
 
-    layout = Layout(config["slots"], description.preprocessing.crop, len(description.classes))
+    layout = Layout(config["slots"], description.preprocessing.crop, description.numbers)
     ring = Ring(config["memory"], layout)
     found = batches(inbox, config["max_batch"], config["window_s"], lambda: ring.coming)
 
     def predict(pixels: Pixels) -> Array:
-        return model.predict(normalise(pixels, description.preprocessing))
+        images = normalise(pixels, description.preprocessing)
+        if description.belonging is None:
+            return model.predict(images)
+        probabilities, scores = model.answer(images)  # type: ignore[attr-defined]
+        return np.column_stack([probabilities, scores])
 
-    explain = getattr(model, "explain", None)
+    drawn: Explain | None = getattr(model, "explain", None)
+    explain = drawn and partial(_drawn, drawn, len(description.classes))
     serve(found, Answerer(send, ring, predict, explain), model.lanes)
+
+
+def _drawn(explain: Explain, classes: int, pixels: Pixels, answers: Array) -> list[bytes]:
+    return explain(pixels, answers[:, :classes])
 
 
 def _ignore_signals() -> None:

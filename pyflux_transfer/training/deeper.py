@@ -21,9 +21,11 @@ import numpy as np
 
 from pyflux_transfer.data.dataset import Dataset
 from pyflux_transfer.errors import TrainingError
+from pyflux_transfer.insight.belonging import DIRECTIONS
 from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.training import loop
+from pyflux_transfer.training.belonging import of_others
 from pyflux_transfer.training.callbacks import Record
 from pyflux_transfer.training.examples import Batch, Cached, Examples, Maker
 from pyflux_transfer.training.features import Features, Indices, fingerprint
@@ -49,6 +51,7 @@ class Choice:
     kept: float
     folds: int
     verdict: Verdict
+    belonging: Array  # (M,) cosines of the photos that judged
 
 
 class _LeftOutError(Exception):
@@ -131,7 +134,7 @@ class Deeper:
         network.load_state(self._before)
         head = only_dense(network.units[resolve_cut(network.units, "head") :])
         write_dense(network, head, *self.start.heads[fold])
-        begun, logits = network.state(), dict[float, Array]()
+        begun, logits, scores = network.state(), dict[float, Array](), dict[float, Array]()
         try:
             with watcher.bar(f"trying {name}", self.epochs(len(rest)) * len(rest)) as advance:
                 for _ in self._steps(way, rest, self.until):
@@ -143,7 +146,8 @@ class Deeper:
         for part in way.kept:
             self._go(begun, end, part)
             logits[part] = self._answer(photos)
-        trial = Trial(photos, logits)
+            scores[part] = of_others(self._quiet, self.train, photos, rest)
+        trial = Trial(photos, logits, scores)
         self.trials.write(key, trial)
         return trial
 
@@ -165,7 +169,7 @@ class Deeper:
             self.start.folds.tolist(),
             {name: value for name, value in options.items() if name not in UNDECISIVE},
             self.maker.preprocessing.to_json(),
-            [network.engine, network.precision, network.arithmetic, STEPS, VIEWS],
+            [network.engine, network.precision, network.arithmetic, STEPS, VIEWS, DIRECTIONS],
             fingerprint({**self._before, **heads}),
         ]
         return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()
@@ -222,8 +226,9 @@ class Deeper:
         choices = []
         for kept in way.kept:
             logits = np.concatenate([trial.logits[kept] for trial in trials])
-            answers = Answers.of(truth, photos, logits)
-            choices.append(Choice(way, kept, len(trials), Verdict.of(answers, before)))
+            scores = np.concatenate([trial.belonging[kept] for trial in trials])
+            verdict = Verdict.of(Answers.of(truth, photos, logits), before)
+            choices.append(Choice(way, kept, len(trials), verdict, scores))
         return max(choices, key=lambda choice: choice.verdict.gain)
 
     def _in_reach(self, found: Sequence[Choice]) -> list[Choice]:

@@ -14,6 +14,7 @@ import numpy as np
 from pyflux_transfer.data.dataset import Dataset
 from pyflux_transfer.data.folds import bunches, folds
 from pyflux_transfer.engines.base import Network
+from pyflux_transfer.insight.belonging import Belonging
 from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.training.callbacks import Watcher
 from pyflux_transfer.training.design import Design, reduce
@@ -38,6 +39,7 @@ class HeadResult:
     estimate: Estimate | None  # None where no photo could be held out
     start: Start | None = None  # from which training goes on deeper; None likewise
     answers: Answers | None = None  # to the photos held out, of the model as it is now; likewise
+    belonging: Belonging | None = None  # where it was asked for
 
 
 def linear(network: Network) -> bool:

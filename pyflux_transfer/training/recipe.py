@@ -21,6 +21,7 @@ from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.predict import softmax
 from pyflux_transfer.training import loop
+from pyflux_transfer.training.belonging import by_folds, told_by
 from pyflux_transfer.training.callbacks import Record, Timer, Watcher, solved
 from pyflux_transfer.training.deeper import Deeper
 from pyflux_transfer.training.examples import Maker, labels_of
@@ -90,7 +91,7 @@ def follow(
     network.cut_at(resolve_cut(network.units, "head"))
     with _kept(cache) as cache:
         maker = made(Maker(network, preprocessing, options, cache, timer, watcher))
-        found = solve_head(maker, train)
+        found = _belonging(maker, train, solve_head(maker, train))
         records = [_record(found, timer)]
         solved(watcher, records[0])
         try:
@@ -100,12 +101,14 @@ def follow(
         except KeyboardInterrupt:
             watcher.line("interrupted: the solved head stays")
             stopped = "interrupted"
+        if found.belonging:
+            watcher.line(found.belonging.sentence())
         if valid:
             _tell(maker, valid, found.temperature)
     skipped = (*train.skipped, *(valid.skipped if valid else ()))
     return Run(
         tuple(records), records[-1], dict(timer.seconds), skipped, same, stopped,
-        found.estimate, found.temperature, _scores(found, train),
+        found.estimate, found.temperature, _scores(found, train), found.belonging,
     )  # fmt: skip
 
 
@@ -160,9 +163,22 @@ def _deepen(
     assert head.estimate
     estimate = estimated(answers, choice.folds, head.decay, head.estimate.tried, name)
     say(f"{estimate.sentence()}, log loss {estimate.log_loss:.3f}")
-    return records, replace(
-        head, temperature=answers.temperature, estimate=estimate, answers=answers
-    )
+    with maker.timer.measure("tail"):
+        belonging = told_by(replace(maker, told=False), train, choice.belonging, answers.logits)
+    found = replace(
+        head, temperature=answers.temperature, estimate=estimate, answers=answers,
+        belonging=belonging,
+    )  # fmt: skip
+    return records, found
+
+
+def _belonging(maker: Maker, train: Dataset, found: HeadResult) -> HeadResult:
+    """Add what belonging is, where photos could be held out."""
+    if found.start is None:
+        return found
+    features = replace(maker, told=False).plain(train)
+    with maker.timer.measure("tail"):
+        return replace(found, belonging=by_folds(features, found.start))
 
 
 def _tell(maker: Maker, valid: Dataset, temperature: float) -> None:

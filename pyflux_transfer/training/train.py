@@ -16,6 +16,7 @@ import numpy as np
 from pyflux_transfer.data.dataset import Dataset, Skipped, duplicates, torn
 from pyflux_transfer.engines.base import Network
 from pyflux_transfer.errors import InputError
+from pyflux_transfer.insight.belonging import Belonging
 from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array, State
@@ -39,7 +40,8 @@ class Run:
     `skipped` are the images left out and why, `duplicates` pairs of equal files across the border
     between training and validation. Where the recipe was followed there is one record, whose
     validation is that of the folds, their `estimate`, and the `temperature` that belongs to the
-    head; `evaluation` are the scores of the answers to photos that were held out.
+    head; `evaluation` are the scores of the answers to photos that were held out, `belonging` is
+    there where photos were held out.
     """
 
     records: tuple[Record, ...]
@@ -51,6 +53,7 @@ class Run:
     estimate: Estimate | None = None
     temperature: float = 1.0
     evaluation: Evaluation | None = None
+    belonging: Belonging | None = None
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from pyflux_transfer.training import runs
 from pyflux_transfer.training.verdict import Ints
 
 FOLDER = "trials"
+_BELONGING = "belonging "
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Trial:
 
     photos: Ints  # (M,) their numbers
     logits: dict[float, Array]  # (M, C), by how far was gone from start to end
+    belonging: dict[float, Array] = field(default_factory=dict)  # (M,), likewise
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,19 @@ class Trials:
             return None
         tensors, _ = read_tensors(path)
         photos = np.asarray(tensors.pop("photos"), np.int64)
-        return Trial(photos, {float(name): value for name, value in tensors.items()})
+        belonging = {
+            float(name.removeprefix(_BELONGING)): tensors.pop(name)
+            for name in list(tensors)
+            if name.startswith(_BELONGING)
+        }
+        return Trial(photos, {float(name): value for name, value in tensors.items()}, belonging)
 
     def write(self, key: str, trial: Trial) -> None:
         """Keep a trial."""
         if self.folder is not None:
             logits = {str(kept): value for kept, value in trial.logits.items()}
-            write_tensors(self._path(key), {"photos": trial.photos, **logits}, {})
+            scores = {f"{_BELONGING}{kept}": value for kept, value in trial.belonging.items()}
+            write_tensors(self._path(key), {"photos": trial.photos, **logits, **scores}, {})
 
     def _path(self, key: str) -> Path:
         assert self.folder

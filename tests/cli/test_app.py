@@ -666,6 +666,19 @@ def test_predictions_as_csv(answer: Run, folder: Path) -> None:
     assert [row["name"] for row in rows] == [str(odd)]
     assert rows[0]["label"] == "red"
     assert 0 < float(rows[0]["probability"]) <= 1
+    assert 0 < float(rows[0]["belonging"]) <= 1
+    assert rows[0]["sure"] in ("yes", "no")
+
+
+def test_how_many_are_sure_is_for_the_person_to_say(answer: Run, folder: Path) -> None:
+    sure = {}
+    for keep in ("0", "0.5", "1"):
+        rows = [json.loads(line) for line in answer(folder, "--json", "--keep", keep).lines]
+        assert all(0 <= row["belonging"] <= 1 for row in rows)
+        sure[keep] = sum(row["sure"] for row in rows)
+    assert sure["0"] <= sure["0.5"] <= sure["1"]
+    assert sure["0"] < sure["1"]
+    assert re.search(r"0\.\d\d (un)?sure", answer(folder).out) or "1.00 sure" in answer(folder).out
 
 
 def test_unreadable_images_are_named_and_the_rest_is_answered(answer: Run, folder: Path) -> None:
@@ -686,6 +699,8 @@ def test_unreadable_images_are_named_and_the_rest_is_answered(answer: Run, folde
         (["my.photos", "--top", "0"], "--top must be at least 1, got '0'"),
         (["my.photos", "--batch-size", "0"], "--batch-size must be at least 1, got '0'"),
         (["my.photos", "--json", "--csv"], "Choose one of --json and --csv"),
+        (["my.photos", "--keep", "95"], "must be from 0 to 1, got 95"),
+        (["my.photos", "--keep", "0.9", "--url", "http://x"], "--keep is for a bundle"),
     ],
 )
 def test_what_cannot_be_predicted_is_one_line(words: list[str], says: str, answer: Run) -> None:
@@ -704,8 +719,8 @@ def test_answers_come_as_they_are_found(
     answer: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is there before a fault is not lost."""
-    failing = fails_third(predict.probabilities, EngineError("the engine has stopped"))
-    monkeypatch.setattr(predict, "probabilities", failing)
+    failing = fails_third(predict.answers, EngineError("the engine has stopped"))
+    monkeypatch.setattr(predict, "answers", failing)
     found = answer(folder, "--json", "--batch-size", 8)
     assert len(found.lines) == 16
     assert "the engine has stopped" in found.refused(status=1)

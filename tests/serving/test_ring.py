@@ -10,7 +10,7 @@ from pyflux_transfer.serving.ring import Layout, Ring
 
 
 def test_two_views_of_one_memory_see_each_other() -> None:
-    descriptor, layout = anonymous_memory(), Layout(slots=3, crop=5, classes=7)
+    descriptor, layout = anonymous_memory(), Layout(slots=3, crop=5, numbers=7)
     here, there = Ring(descriptor, layout), Ring(descriptor, layout)
     here.images[1] = np.arange(75, dtype=np.uint8).reshape(5, 5, 3)
     here.answers[2] = 0.25
@@ -25,7 +25,7 @@ def test_two_views_of_one_memory_see_each_other() -> None:
 
 
 def test_neighbouring_slots_do_not_overlap() -> None:
-    ring = Ring(anonymous_memory(), Layout(slots=4, crop=3, classes=2))
+    ring = Ring(anonymous_memory(), Layout(slots=4, crop=3, numbers=2))
     for slot in range(4):
         ring.images[slot] = slot
         ring.answers[slot] = -slot
@@ -38,7 +38,7 @@ def test_neighbouring_slots_do_not_overlap() -> None:
 def test_the_memory_has_no_name_and_is_freed_with_its_views() -> None:
     before = set(Path("/dev/shm").iterdir()) if Path("/dev/shm").exists() else set()
     descriptor = anonymous_memory()
-    ring = Ring(descriptor, Layout(slots=2, crop=64, classes=2))
+    ring = Ring(descriptor, Layout(slots=2, crop=64, numbers=2))
     os.close(descriptor)
     ring.images[:] = 1
     assert "pyflux-transfer" in Path("/proc/self/maps").read_text()

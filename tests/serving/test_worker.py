@@ -22,7 +22,7 @@ LATER = 1e9
 
 @pytest.fixture
 def ring() -> Ring:
-    return Ring(anonymous_memory(), Layout(slots=8, crop=2, classes=2))
+    return Ring(anonymous_memory(), Layout(slots=8, crop=2, numbers=2))
 
 
 class Script:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ def test_half_the_way_is_half_way(data: Dataset, tmp_path: Path) -> None:
     ends = {}
     for kept in (0.5, 1.0):
         made.network.load_state(made.before)
-        list(made.deeper.follow(deeper.Choice(choice.way, kept, 5, choice.verdict)))
+        list(made.deeper.follow(replace(choice, kept=kept)))
         ends[kept] = made.network.state()
     for name, value in ends[0.5].items():
         middle = (made.before[name] + ends[1.0][name]) / 2

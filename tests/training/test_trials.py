@@ -9,7 +9,11 @@ from pyflux_transfer.errors import InputError
 from pyflux_transfer.training import runs
 from pyflux_transfer.training.trials import NONE_KEPT, Trial, Trials
 
-TRIAL = Trial(np.array([3, 1]), {0.5: np.float32([[1, 2], [3, 4]]), 1.0: np.ones((2, 2), "f4")})
+TRIAL = Trial(
+    np.array([3, 1]),
+    {0.5: np.float32([[1, 2], [3, 4]]), 1.0: np.ones((2, 2), "f4")},
+    {0.5: np.float32([0.5, 0.25]), 1.0: np.float32([1, 0])},
+)
 
 
 def test_what_was_kept_is_read_again(tmp_path: Path) -> None:
@@ -22,6 +26,9 @@ def test_what_was_kept_is_read_again(tmp_path: Path) -> None:
     assert found.logits.keys() == {0.5, 1.0}
     for kept, logits in found.logits.items():
         np.testing.assert_array_equal(logits, TRIAL.logits[kept])
+    for kept, scores in found.belonging.items():
+        np.testing.assert_array_equal(scores, TRIAL.belonging[kept])
+    assert found.belonging.keys() == {0.5, 1.0}
     assert trials.read("b") is None
 
 
