@@ -51,8 +51,6 @@ def _csv_line(cells: Iterable[Any]) -> str:
     text = io.StringIO()
     row = ["" if cell is None else readable(cell) for cell in cells]
     csv.writer(text, lineterminator="\n").writerow(row)
-        ["" if cell is None else readable(cell) for cell in cells]
-    )
     return text.getvalue()
 
 
