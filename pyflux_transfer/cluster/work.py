@@ -192,7 +192,7 @@ def _embedded(network: Network, job: Job, read: Sequence[_Read]) -> Iterator[Rec
     images = np.stack([each.image for each in read if each.image is not None])
     for each, row in zip(read, network.embed(images), strict=True):
         photo = each.photo
-        more = _blank(job.kind, photo)
+        more = _blank(job, photo)
         yield Record(readable(photo.path), each.digest, photo.label, row, note=each.note, more=more)
 
 

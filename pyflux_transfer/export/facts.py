@@ -17,6 +17,7 @@ _FACTS: dict[str, Callable[[Bundle], Any]] = {
     "weights": lambda bundle: bundle.info.get("weights"),
     "preprocessing": lambda bundle: bundle.preprocessing.to_json(),
     "temperature": lambda bundle: bundle.temperature,
+    "belonging": lambda bundle: bundle.belonging and bundle.belonging.promise(),
     "provenance": lambda bundle: bundle.info or None,
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,9 @@ class Graph:
         """Give the graph's output its name."""
         self._nodes.append(helper.make_node("Identity", [value], [name], name))
 
-    def model(self, given: Value, answer: Value, facts: dict[str, str], about: str) -> ModelProto:
+    def model(
+        self, given: Value, answers: Sequence[Value], facts: dict[str, str], about: str
+    ) -> ModelProto:
         """Return the graph as a model. Raises InputError where it is too large for one file."""
         size = sum(value.nbytes for value in self._constants.values())
         if size > LARGEST_BYTES:
@@ -68,7 +70,7 @@ class Graph:
                 f"The weights take {size / 2**30:.1f} GiB, and an ONNX file holds 2 GiB. "
                 "Export a smaller architecture (see: pyflux-transfer models)."
             )
-        values = [[_value(given)], [_value(answer)]]
+        values = [[_value(given)], [_value(answer) for answer in answers]]
         graph = helper.make_graph(self._nodes, "classifier", *values, doc_string=about)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,

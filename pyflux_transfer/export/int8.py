@@ -112,10 +112,10 @@ class _Batches:
 
 
 def _quantise(model: Path, target: Path, batches: _Batches) -> None:
-    """Quantise the network alone: pixels, temperature and softmax keep their digits."""
+    """Quantise the network alone: pixels, belonging, temperature and softmax keep their digits."""
     kept = [
         node.name for node in onnx.load(str(model)).graph.node
-        if node.name.startswith("prepare/") or "/" not in node.name
+        if node.name.startswith(("prepare/", "belonging/")) or "/" not in node.name
     ]  # fmt: skip
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)  # it advises on standard error

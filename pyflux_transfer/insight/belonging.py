@@ -30,7 +30,7 @@ _EXACT = 256  # rows or columns up to which eigenvectors cost next to nothing
 _BESIDE, _ROUNDS = 16, 6  # columns beside the wanted, and rounds, of an iteration
 _NEGLIGIBLE = 1e-10  # of the largest second moment
 _LEAST = 1e-3  # deviation: less may be rounding
-_SPREAD = 4  # deviations, of the sum, by which the odds of the score change e-fold
+SPREAD = 4  # deviations, of the sum, by which the odds of the score change e-fold
 TENSORS = ("mean", "scale", "directions")
 
 Ints = NDArray[np.int64]
@@ -187,7 +187,7 @@ def _usual(values: NDArray[np.floating]) -> tuple[float, float]:
 def _joined(cosines: Array, energies: Doubles, usual: tuple[float, ...]) -> Array:
     """Return the scores (N,): both deviations, brought to 0 … 1; what is usual has about 0.5."""
     total = (cosines - usual[0]) / usual[1] + (energies - usual[2]) / usual[3]
-    return np.asarray(1 / (1 + np.exp(-np.clip(total / _SPREAD, -50, 50))), np.float32)
+    return np.asarray(1 / (1 + np.exp(-np.clip(total / SPREAD, -50, 50))), np.float32)
 
 
 def reach(scores: Array, threshold: float) -> NDArray[np.bool_]:

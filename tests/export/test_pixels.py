@@ -23,7 +23,7 @@ def prepared(how: Preprocessing, folder: Path) -> Exported:
     to = Writer({})
     to.rename(write_pixels(to, how), "images")
     taken = (IMAGE, np.uint8, ("height", "width", 3))
-    model = to.model(taken, ("images", np.float32, (1, 3, how.crop, how.crop)), {}, "")
+    model = to.model(taken, [("images", np.float32, (1, 3, how.crop, how.crop))], {}, "")
     path = folder / "pixels.onnx"
     path.write_bytes(model.SerializeToString())
     return Exported(path)
