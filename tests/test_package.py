@@ -192,11 +192,11 @@ def test_the_installed_package_is_the_wheel_s(installed: Installed) -> None:
 
 @pytest.mark.package
 def test_version_tells_the_engines_versions(installed: Installed) -> None:
-    lines = dict(
-        line.split() for line in installed.run("pyflux-transfer", "--version").splitlines()
-    )
-    assert lines["pyflux-transfer"] == __version__
-    assert lines["torch"].split("+")[0] == metadata.version("torch").split("+")[0]
+    first, *engines = installed.run("pyflux-transfer", "--version").splitlines()
+    assert first == f"pyflux-transfer {__version__}"
+    told = dict(line.split(": ", 1) for line in engines)
+    ours = metadata.version("torch").split("+")[0]
+    assert told["torch engine"].split("+")[0] == f"PyTorch {ours}"
 
 
 @pytest.mark.package

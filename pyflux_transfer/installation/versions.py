@@ -29,11 +29,11 @@ def _torch() -> str:
 
 def _flux() -> str:
     if missing := environment.readiness():
-        return f"none: {missing}"
+        return f"none, {missing}"
     try:
         julia = environment.registered()
     except EngineError as error:
-        return f"none: {error}"
+        return f"none, {error}"
     assert julia is not None  # readiness said so
     number = _julia(julia.exe)
     packages = (f"{name} {v}" for name, v in _resolved(Path(julia.project), number).items())

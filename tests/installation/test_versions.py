@@ -72,5 +72,5 @@ def test_an_engine_that_is_not_there_is_told_with_its_remedy(
 ) -> None:
     monkeypatch.setenv("PYFLUX_CONFIG", str(tmp_path / "none.json"))
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    assert flux() == "none: no Julia is set up. Run: pyflux-transfer setup"
+    assert flux() == "none, no Julia is set up. Run: pyflux-transfer setup"
     assert dict(versions())["torch engine"].startswith("PyTorch ")
