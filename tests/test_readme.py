@@ -218,6 +218,7 @@ def place(
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(file)
     shutil.copy(tmp_path / "photos/bees/0.jpg", tmp_path / "bee.jpg")
+    shutil.copytree(tmp_path / "photos/bees", tmp_path / "new-photos")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYFLUX_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("PYFLUX_CONFIG", str(tmp_path / "no-julia.json"))

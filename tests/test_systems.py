@@ -43,7 +43,7 @@ import importlib, sys
 for name in ("numpy", "PIL.Image", "rich.progress", "typer", "fastapi", "uvicorn", "uvloop",
              "httpx", "safetensors.numpy", "filelock", "platformdirs", "threadpoolctl", "torch",
              "prometheus_client", "pydantic_settings", "python_multipart", "subprocess", "jinja2",
-             "multiprocessing", "tempfile", "asyncio", "concurrent.futures"):
+             "multiprocessing", "joblib", "tempfile", "asyncio", "concurrent.futures"):
     importlib.import_module(name)
 for module, names in LACKING.items():
     for name in names:

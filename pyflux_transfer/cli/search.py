@@ -37,7 +37,8 @@ def search(
     trials: Annotated[int, typer.Option(help="How many are tried in all.", min=1)] = 30,
     out: Annotated[Path | None, typer.Option(help="Copy the best bundle here.")] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="What was tried, to go on with; <folder>.search.")
+        Path | None,
+        typer.Option(help="What was tried, to go on with; the folder's name and .search."),
     ] = None,
     arch: Annotated[list[str] | None, typer.Option(help=_NAMES)] = None,
     epochs: Annotated[int, typer.Option(help="Epochs where deeper stages train.", min=1)] = 5,

@@ -38,7 +38,7 @@ def test_the_options_of_training_stand_under_headings(
     lines = shown(["train"], capsys)
     headings = [line for line in lines if re.fullmatch(r"\w.*:", line)]
     assert headings == ["Arguments:", "Options:", "Data:", "Model:", "Training by steps:",
-                        "Output:", "Computing:"]  # fmt: skip
+                        "Output:", "Computing:", "Shares, and a cluster:"]  # fmt: skip
     first = lines[lines.index("Options:") : lines.index("Data:")]
     names = [line.split()[0] for line in first if line.startswith("  --")]
     assert names == ["--arch", "--quality", "--minutes", "--out", "--quiet", "--help"]

@@ -128,7 +128,7 @@ def test_a_column_that_tells_splits_under_another_name_is_refused(tmp_path: Path
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("gone.png", r"names 1 missing file\(s\): gone.png .* relative to the current folder"),
+        ("gone.png", r"names 1 missing file: gone.png .* relative to the current folder"),
         ("s3://bucket/1.png", r"row 0: 's3://bucket/1\.png' is on another machine"),
         (7, "row 0: it is int, not a path, bytes, a Pillow image or an array"),
     ],
