@@ -32,6 +32,7 @@ from typer.testing import CliRunner
 import pyflux_transfer as pft
 from pyflux_transfer import engines
 from pyflux_transfer.cli.app import app
+from pyflux_transfer.insight.belonging import Belonging, learn
 from pyflux_transfer.networks.catalog import Architecture
 from pyflux_transfer.networks.start import start
 from pyflux_transfer.networks.tensors import State
@@ -224,7 +225,11 @@ def place(
     monkeypatch.setenv("PYFLUX_CONFIG", str(tmp_path / "no-julia.json"))
     monkeypatch.setattr(engines, "pretrained", instead_of_a_download)
     network = pft.load("squeezenet1_1", weights=None, precision="fp32")
-    network.with_head(["ants", "bees"]).save("bees.safetensors")
+    model = network.with_head(["ants", "bees"])
+    features = model.network.embed(rng.standard_normal((8, 3, 224, 224), dtype=np.float32))
+    space, logits = learn(features), model.network.logits(features)
+    model.belonging = Belonging.of(space, space.score(features), logits)
+    model.save("bees.safetensors")
     place = Place(tmp_path)
     yield place
     place.close()
