@@ -63,9 +63,11 @@ function Classifier(net::Network, classes; preprocessing::Preprocessing = Prepro
         "info" => Dict{String, Any}(),
         "temperature" => 1.0,
         "plan" => own_text(net),
+        "belonging" => nothing,
     )
     info = Dict{String, Any}("engine" => "flux")
-    return Classifier(net, names, preprocessing, 1.0, header["architecture"], info, header)
+    none = Dict{String, Array{Float32}}()
+    return Classifier(net, names, preprocessing, 1.0, header["architecture"], info, header, none)
 end
 
 # --- from a model to units ----------------------------------------------------------------------------

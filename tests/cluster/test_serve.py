@@ -123,5 +123,5 @@ def test_what_cannot_be_is_refused_before_anything_starts(tmp_path: Path) -> Non
 
     with pytest.raises(InputError, match="replicas"):
         deployment(tmp_path / "b.safetensors", replicas=(3, 2))
-    with pytest.raises(InputError, match="max_images"):
+    with pytest.raises(InputError, match="--max-images"):
         deployment(tmp_path / "b.safetensors", max_images=0)
