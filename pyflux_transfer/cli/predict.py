@@ -33,6 +33,7 @@ from pyflux_transfer.storage import check_writable
 if TYPE_CHECKING:
     from pyflux_transfer.bundle import Bundle
     from pyflux_transfer.data.dataset import Skipped
+    from pyflux_transfer.data.decode import Source
     from pyflux_transfer.engines.base import Precision
     from pyflux_transfer.explain import Explanation
     from pyflux_transfer.predict import Prediction
@@ -140,7 +141,7 @@ class Asked:
     keep: float | None  # share of the known classes' photos that shall be sure
 
 
-def _given(files: Sequence[Path]) -> tuple[Path, list[Path]]:
+def _given(files: Sequence[Path]) -> tuple[Path, list[Source]]:
     """Return the bundle and the photos; a wrong path is told before anything takes time."""
     from pyflux_transfer.predict import sources
 
@@ -148,11 +149,11 @@ def _given(files: Sequence[Path]) -> tuple[Path, list[Path]]:
     bundle = bundle_path(first)
     if not photos:
         raise InputError(f"Give photos or folders to label after the bundle '{first}'.")
-    return bundle, [Path(str(source)) for _, source in sources(photos)]
+    return bundle, [source for _, source in sources(photos)]
 
 
 def _computed(
-    place: Path, photos: Sequence[Path], asked: Asked, bundle: Bundle | None = None
+    place: Path, photos: Sequence[Source], asked: Asked, bundle: Bundle | None = None
 ) -> Iterator[Prediction | Skipped]:
     from pyflux_transfer import bundle as bundles
     from pyflux_transfer.explain import explain
@@ -187,7 +188,10 @@ def _kept(files: Sequence[Path], asked: Asked, out: Path, bad: list[Skipped]) ->
     """Answer the photos that `out` has no answer of; what is there stays, however this ends."""
     from pyflux_transfer import bundle as bundles
 
-    place, photos = _given(files)
+    place, given = _given(files)
+    photos = [Path(source) for source in given if isinstance(source, (str, Path))]
+    if len(photos) < len(given):
+        raise InputError("--out knows photos by their files. For images in a table write: --csv")
     bundle = bundles.read(place)
     answered = Answers(out, place, min(asked.top, len(bundle.classes)), asked.keep)
     waiting = answered.pending(photos)

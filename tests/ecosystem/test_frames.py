@@ -128,6 +128,9 @@ def test_a_parquet_file_on_the_command_line(
         ):
             done = CliRunner().invoke(app, [*words, *command])
             assert done.exit_code == 0, (words, done.output, done.exception)
+    done = CliRunner().invoke(app, ["predict", "inside.safetensors", "inside.parquet", *command,
+                                    "--out", "answers.csv"])  # fmt: skip
+    assert "knows photos by their files" in str(done.exception)
     done = CliRunner().invoke(app, ["check", "near.parquet", "--arch", "tiny", *command,
                                     "--write-groups", "groups.csv"])  # fmt: skip
     assert pft.scan("groups.csv").train.counts == dict.fromkeys(CLASSES, 6)
