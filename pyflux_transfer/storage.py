@@ -37,6 +37,15 @@ def features_folder() -> Path:
     return cache_folder() / "features"
 
 
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal; it need not fit into memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give an empty file beside `path` to write into; at the end it takes the place of `path`.

