@@ -40,7 +40,7 @@ from pyflux_transfer.training.options import Options
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from pyflux_transfer.loading import Device
+    from pyflux_transfer.engines.base import Device
     from pyflux_transfer.training.options import OptionFields
 
 BATCH, RUNS = 16, 3  # images at once, and how often, to time a trunk

@@ -34,8 +34,7 @@ from pyflux_transfer.training.head import HeadResult, solve_head
 from pyflux_transfer.training.options import Options
 
 if TYPE_CHECKING:
-    from pyflux_transfer.engines.base import Precision
-    from pyflux_transfer.loading import Device
+    from pyflux_transfer.engines.base import Device, Precision
 
 SPLITS = ("train", "valid", "test")
 BLOCK = 4096  # rows of features that are pooled at once

@@ -8,14 +8,14 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pyflux_transfer import bundle as bundles
 from pyflux_transfer import engines, predict
 from pyflux_transfer._version import __version__
 from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.engines import files
-from pyflux_transfer.engines.base import Plan, Precision
+from pyflux_transfer.engines.base import Device, Plan, Precision
 from pyflux_transfer.errors import InputError, WeightsError
 from pyflux_transfer.model import Model, refuse_headless
 from pyflux_transfer.networks.catalog import Architecture, architecture, imagenet_classes
@@ -29,8 +29,6 @@ from pyflux_transfer.networks.weights.table import Weights
 
 if TYPE_CHECKING:
     from typing import TypeGuard
-
-Device = Literal["auto", "cpu", "cuda"]
 
 
 def load(

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
     from pyflux_transfer.comparison import Candidate
     from pyflux_transfer.data.dataset import Splits
-    from pyflux_transfer.engines.base import Precision
-    from pyflux_transfer.loading import Device
+    from pyflux_transfer.engines.base import Device, Precision
     from pyflux_transfer.networks.preprocessing import Fit
     from pyflux_transfer.training.callbacks import Watcher
     from pyflux_transfer.training.options import Options

@@ -85,7 +85,12 @@ def features(
             size,
             fit,
             cut,
-            {"engine": engine, "precision": precision, "max_pixels": max_pixels},
+            {
+                "engine": engine,
+                "device": device,
+                "precision": precision,
+                "max_pixels": max_pixels,
+            },
             {
                 "out": out,
                 "shard": shard,
@@ -136,6 +141,8 @@ def _in_parts(
         size=size,
         fit=fit,
         engine=computing["engine"],
+        # On a cluster its nodes compute: this machine need not have their device.
+        device="auto" if writing["cluster"] else computing["device"],
         precision=computing["precision"],
     )
     job = features_of(model, options.cut(cut), **computing)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pyflux_transfer.bundle import Bundle
     from pyflux_transfer.data.dataset import Skipped
     from pyflux_transfer.data.decode import Source
-    from pyflux_transfer.engines.base import Precision
+    from pyflux_transfer.engines.base import Device, Precision
     from pyflux_transfer.explain import Explanation
     from pyflux_transfer.predict import Prediction
 
@@ -102,7 +102,7 @@ def predict(
     if keep is not None and url:
         raise InputError("--keep is for a bundle. The service keeps what its bundle says.")
     if shard or cluster:
-        job = scale.predictions(files, batch_size, max_pixels, engine, precision, keep)
+        job = scale.predictions(files, batch_size, max_pixels, engine, device, precision, keep)
         if scale.do(
             job, str(files[1]), out, shard=shard, cluster=cluster, workers=workers, gpus=gpus,
             form=form,
@@ -135,7 +135,7 @@ class Asked:
     batch_size: int
     max_pixels: int
     engine: str
-    device: Literal["auto", "cpu", "cuda"]
+    device: Device
     precision: Precision
     maps: Path | None  # folder of heat maps
     keep: float | None  # share of the known classes' photos that shall be sure

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyflux_transfer.classifier import Classifier
     from pyflux_transfer.cluster.run import Counts
     from pyflux_transfer.cluster.work import Job
-    from pyflux_transfer.engines.base import Precision
+    from pyflux_transfer.engines.base import Device, Precision
     from pyflux_transfer.training.callbacks import Watcher
     from pyflux_transfer.training.train import Run
 
@@ -71,7 +71,7 @@ def do(
 
 def train(
     net: Classifier, data: Path, target: Path, chosen: dict[str, Any], *, cluster: str,
-    workers: int | None, gpus: float, run_dir: Path | None, watcher: Watcher,
+    workers: int | None, gpus: float, device: Device, run_dir: Path | None, watcher: Watcher,
 ) -> tuple[Classifier, Run]:  # fmt: skip
     """Solve a head on a cluster, from features that its nodes compute and keep."""
     from pyflux_transfer.cluster.data import Cluster, OnRay
@@ -86,8 +86,9 @@ def train(
     there = Cluster(cluster, workers, gpus=gpus)
     engine, plan = net.network.engine, net.plan
     job = features_of(
-        net, "head", engine=engine, precision=plan.precision, max_pixels=options.max_pixels
-    )
+        net, "head", engine=engine, device=device, precision=plan.precision,
+        max_pixels=options.max_pixels,
+    )  # fmt: skip
     try:
         found = photos(address(str(data)), labelled=True)
         run(job, found, place, runner=OnRay(there), watcher=watcher)
@@ -97,8 +98,8 @@ def train(
 
 
 def predictions(
-    files: Sequence[Path], batch_size: int, max_pixels: int, engine: str, precision: Precision,
-    keep: float | None,
+    files: Sequence[Path], batch_size: int, max_pixels: int, engine: str, device: Device,
+    precision: Precision, keep: float | None,
 ) -> Job:  # fmt: skip
     """Return the job of a bundle, the first of two things that are given."""
     from pyflux_transfer import bundle as bundles
@@ -110,5 +111,6 @@ def predictions(
     bundle = bundles.read(bundle_path(files[0]))
     bundle = replace(bundle, belonging=kept(bundle.belonging, keep))
     return predictions_of(
-        bundle, batch_size=batch_size, max_pixels=max_pixels, engine=engine, precision=precision,
+        bundle, batch_size=batch_size, max_pixels=max_pixels, engine=engine, device=device,
+        precision=precision,
     )  # fmt: skip

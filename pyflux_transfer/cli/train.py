@@ -182,14 +182,13 @@ def train(
     refuse_effort(given, quality, minutes)
     if cluster:
         _refuse_steps(given - ({"arch"} if arch == "auto" else set()), quality)
-        net = load(
-            arch, weights=weights, engine=engine, device=device, precision=precision, size=size,
-            fit=fit,
-        )  # fmt: skip
+        net = load(  # the nodes of the cluster compute on `device`, which this machine may not have
+            arch, weights=weights, engine=engine, precision=precision, size=size, fit=fit
+        )
         model, run = scale.train(
             net, data, target, {k: v for k, v in vars(options).items() if k in given},
-            cluster=cluster, workers=cluster_workers, gpus=cluster_gpus, run_dir=run_dir,
-            watcher=common["watcher"],
+            cluster=cluster, workers=cluster_workers, gpus=cluster_gpus, device=device,
+            run_dir=run_dir, watcher=common["watcher"],
         )  # fmt: skip
         model.save(target)
         for line in (*run.outcome(), f"saved {target}"):

@@ -18,7 +18,7 @@ from pyflux_transfer.cluster.records import Record
 from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.decode import MAX_PIXELS
 from pyflux_transfer.data.preprocess import load_picture, prepared
-from pyflux_transfer.engines.base import Network, Plan, Precision
+from pyflux_transfer.engines.base import Device, Network, Plan, Precision
 from pyflux_transfer.errors import ImageError, InputError, readable
 from pyflux_transfer.model import Model
 from pyflux_transfer.networks.shapes import trace
@@ -38,6 +38,7 @@ class Job:
     bundle: Bundle
     cut: int
     engine: str = "auto"
+    device: Device = "auto"
     precision: Precision = "auto"
     batch_size: int = 16
     threads: int = 2
@@ -76,6 +77,7 @@ class Job:
             "temperature": bundle.temperature,
             "belonging": bundle.belonging and bundle.belonging.to_json(),
             "engine": self.engine,
+            "device": self.device,
             "precision": self.precision,
             "version": __version__,
         }
@@ -86,7 +88,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.network = predict.restore(job.bundle, job.engine, precision=job.precision)
+        self.network = predict.restore(job.bundle, job.engine, job.device, job.precision)
         self.network.cut_at(resolve_cut(self.network.units, job.cut))
         # Under this name the feature cache keeps what this network makes on this machine.
         features = job.kind == "features"

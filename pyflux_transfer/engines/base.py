@@ -20,6 +20,7 @@ from pyflux_transfer.networks.units import Unit
 Labels = NDArray[np.int64]
 
 Precision = Literal["fp32", "bf16", "auto"]
+Device = Literal["auto", "cpu", "cuda"]
 OPTIMIZERS = ("adamw", "adam", "sgd")
 
 
@@ -36,7 +37,7 @@ class Plan:
     head: Head | None = None
     seed: int | None = 0
     precision: Precision = "fp32"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16", "auto"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from pyflux_transfer.cluster.photos import Photo, Shard, photos
 from pyflux_transfer.cluster.records import FORMS, Record, read
 from pyflux_transfer.cluster.run import Counts, here, run
 from pyflux_transfer.cluster.work import Job, features_of, predictions_of
+from pyflux_transfer.engines.base import Plan
 from pyflux_transfer.errors import InputError
 from tests import photos as pictures
+from tests.engines import fake
 
 pytestmark = pytest.mark.usefixtures("fake_engine")
 FORM = "jsonl"
@@ -221,3 +224,49 @@ def test_the_job_is_told_beside_its_parts(job: Job, folder: Path, tmp_path: Path
     told = json.loads((out / "job.json").read_text())
     assert told["names"] == ["blue", "green", "red"]
     assert told["architecture"] == "tiny"
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The devices on which networks are built."""
+    found: list[str] = []
+
+    def build(plan: Plan) -> fake.FakeNetwork:
+        found.append(plan.device)
+        return fake.FakeNetwork(plan)
+
+    monkeypatch.setattr(fake, "build", build)
+    return found
+
+
+def test_a_worker_computes_where_it_is_told(
+    job: Job, folder: Path, tmp_path: Path, devices: list[str]
+) -> None:
+    there = replace(job, device="cuda")
+    run(there, photos(str(folder)), str(tmp_path / "out"), form=FORM)
+    assert devices == ["cuda"]
+    assert there.meta() != job.meta()
+
+
+@pytest.mark.parametrize(
+    ("words", "loads"),
+    [
+        (("predict", "m.safetensors", "photos"), 1),
+        (("features", "photos", "--arch", "tiny", "--weights", "none"), 2),
+    ],
+)
+def test_the_command_lines_device_reaches_the_worker(
+    model: Classifier, folder: Path, tmp_path: Path, devices: list[str],
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], loads: int,
+) -> None:  # fmt: skip
+    from pyflux_transfer.cli.app import main
+
+    monkeypatch.chdir(tmp_path)
+    model.save(tmp_path / "m.safetensors")
+    devices.clear()
+    with pytest.raises(SystemExit) as end:
+        main([*words, "--engine", "fake", "--device", "cuda", "--shard", "1/1", "--format", FORM,
+              "--out", "out"])  # fmt: skip
+    assert end.value.code == 2  # a photo is broken
+    assert devices == ["cuda"] * loads
+    assert (folder / "red").is_dir()
