@@ -62,8 +62,11 @@ class Fitting:
 
     def by_steps(self, phases: tuple[Phase, ...]) -> Run:
         """Train by steps, phase after phase."""
-        with telling(self.log, self.watcher, self.model.plan.architecture.name) as told:
-            return replace(self, watcher=told)._by_steps(phases, told)
+        with (
+            telling(self.log, self.watcher, self.model.plan.architecture.name) as told,
+            self.cache.lasting() as cache,  # belonging asks for the same features again
+        ):
+            return replace(self, watcher=told, cache=cache)._by_steps(phases, told)
 
     def _by_recipe(
         self, effort: recipe.Effort, made: Callable[[Maker], Maker], told: Telling

@@ -10,8 +10,9 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,15 @@ class Cache:
         if isinstance(given, Cache):
             return given
         return cls(features_folder() if given else None)
+
+    @contextlib.contextmanager
+    def lasting(self) -> Iterator[Cache]:
+        """Give a cache that keeps features at least for as long as the context lasts."""
+        if self.folder is not None:
+            yield self
+            return
+        with tempfile.TemporaryDirectory(prefix="pyflux-features-") as folder:
+            yield replace(self, folder=Path(folder))
 
 
 def fingerprint(tensors: Mapping[str, Array]) -> str:

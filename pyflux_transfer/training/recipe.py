@@ -6,12 +6,9 @@ it pays. `quality` says how much is tried.
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pyflux_transfer.data.dataset import Dataset
 from pyflux_transfer.engines.base import Network
@@ -89,7 +86,7 @@ def follow(
     until = time.monotonic() + 60 * effort.minutes
     same = twice(train, valid, watcher)
     network.cut_at(resolve_cut(network.units, "head"))
-    with _kept(cache) as cache:
+    with cache.lasting() as cache:
         maker = made(Maker(network, preprocessing, options, cache, timer, watcher))
         found = _belonging(maker, train, solve_head(maker, train))
         records = [_record(found, timer)]
@@ -118,16 +115,6 @@ def _scores(found: HeadResult, train: Dataset) -> Evaluation | None:
         return None
     shares = softmax(found.answers.logits, found.temperature)
     return evaluate(shares, labels_of(train)[found.answers.photos], train.classes)
-
-
-@contextmanager
-def _kept(cache: Cache) -> Iterator[Cache]:
-    """Give a cache that keeps features at least for as long as the run takes."""
-    if cache.folder is not None:
-        yield cache
-        return
-    with tempfile.TemporaryDirectory(prefix="pyflux-features-") as folder:
-        yield replace(cache, folder=Path(folder))
 
 
 def _record(found: HeadResult, timer: Timer) -> Record:

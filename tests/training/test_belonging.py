@@ -8,12 +8,14 @@ import pytest
 
 import pyflux_transfer as pft
 from pyflux_transfer.data.dataset import Dataset, scan
+from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training import recipe
 from pyflux_transfer.training.belonging import by_folds, by_validation, of_others
 from pyflux_transfer.training.head import solve_head
 from pyflux_transfer.training.recipe import Effort
 from pyflux_transfer.training.ways import Way
 from tests import photos
+from tests.engines import fake
 from tests.training.helpers import NOWHERE, Notes, network
 from tests.training.test_recipe import maker, run
 
@@ -72,6 +74,22 @@ def test_validation_photos_judge_steps(tmp_path: Path) -> None:
     model.fit(folder, epochs=1, valid=None, cache=False, watcher=again)
     assert model.belonging is None
     assert "cannot tell which photos are none of these" in again.lines[-1]
+
+
+def test_each_photo_passes_the_trunk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps and what is learnt beside them share the features, though none are kept."""
+    folder = photos.write(tmp_path / "photos", {"blue": 10, "red": 10})
+    model = pft.load("tiny", engine="fake").with_head(["blue", "red"])
+    passed: list[int] = []
+    embed = fake.FakeNetwork.embed
+
+    def counted(self: fake.FakeNetwork, images: Array) -> Array:
+        passed.append(len(images))
+        return embed(self, images)
+
+    monkeypatch.setattr(fake.FakeNetwork, "embed", counted)
+    model.fit(folder, epochs=2, valid=0.2, cache=False)
+    assert sum(passed) == 20
 
 
 def test_of_one_photo_nothing_is_learnt(data: Dataset) -> None:
