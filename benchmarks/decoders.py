@@ -12,8 +12,9 @@ from PIL import Image
 
 from benchmarks import measure
 from benchmarks.tutorial_transforms import center_crop
-from pyflux_transfer.data.batches import default_workers, map_ahead
+from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.preprocess import load, normalise
+from pyflux_transfer.installation.environment import cores
 from pyflux_transfer.networks.preprocessing import Preprocessing
 
 AS_TRAINED = Preprocessing()
@@ -30,7 +31,7 @@ def main(folder: str) -> None:
     """Time both, taking turns, and compare the results."""
     paths = sorted(Path(folder).rglob("*.jpg"))
     ours = partial(load, preprocessing=AS_TRAINED)
-    workers = default_workers()
+    workers = cores()
     ahead = partial(map_ahead, ours, workers=workers, ahead=4 * workers)
     times = {"ours": [], "pillow": []}
     for _ in range(2):
