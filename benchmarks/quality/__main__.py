@@ -4,10 +4,11 @@
     python -m benchmarks.quality SETS [--recipes ours regression] [--sizes 5 all] [--seeds 5]
 
 prints a row a data set, size and recipe: accuracy, log loss and calibration error, means over the
-seeds with the standard error, and the seconds from files to answers. `--fastai PYTHON` names an
-interpreter that has fastai, timm and the weights package. A whole table takes hours: `--out FILE`
-keeps each run as it ends, so the same command goes on where it was stopped; `--table` prints what a
-file has and runs nothing.
+seeds with the standard error, and the seconds from files to answers. `by chance` is the calibration
+error that these probabilities would have on so many photos were they exactly right. `--fastai
+PYTHON` names an interpreter that has fastai, timm and the weights package. A whole table takes
+hours: `--out FILE` keeps each run as it ends, so the same command goes on where it was stopped;
+`--table` prints what a file has and runs nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 
 from benchmarks.quality import kept, recipes, splits
 from benchmarks.quality.kept import Measured, Place
-from pyflux_transfer.insight.metrics import evaluate
+from pyflux_transfer.insight.metrics import calibration_chance, evaluate
 
 Recipe = Callable[[Path, Path, int], recipes.Probabilities]
 RECIPES: dict[str, Recipe] = {
@@ -43,7 +44,8 @@ def measured(recipe: Recipe, train: Path, test: Path, seed: int) -> Measured:
     classes = sorted(place.name for place in train.iterdir())
     labels = [classes.index(path.parent.name) for path in sorted(test.rglob("*.*"))]
     scores = evaluate(found, np.array(labels, np.int64), classes)
-    return Measured(scores.accuracy, scores.log_loss, scores.ece, seconds)
+    chance = calibration_chance(found)
+    return Measured(scores.accuracy, scores.log_loss, scores.ece, chance, seconds)
 
 
 def runs(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-HEADER = ("| data | photos a class | recipe | runs | accuracy, % | log loss | ECE | seconds |",
-          "|---|---|---|---|---|---|---|---|")  # fmt: skip
+HEADER = ("| data | photos a class | recipe | runs | accuracy, % | log loss | ECE | by chance | seconds |",
+          "|---|---|---|---|---|---|---|---|---|")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Measured:
     accuracy: float
     log_loss: float
     ece: float
+    chance: float  # the ece were the probabilities exactly right, on so many photos
     seconds: float
 
 
@@ -62,6 +63,7 @@ def table(known: Mapping[Place, Measured]) -> Iterator[str]:
                     _mean([100 * each.accuracy for each in some], 1),
                     _mean([each.log_loss for each in some], 3),
                     _mean([each.ece for each in some], 3),
+                    f"{np.mean([each.chance for each in some]):.3f}",
                     f"{np.median([each.seconds for each in some]):.1f}",
                 )
                 yield f"| {' | '.join((*wanted, recipe, *cells))} |"

@@ -163,3 +163,19 @@ def calibration_error(probabilities: Floats, labels: Labels, bins: int = 15) -> 
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(index, correct - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def calibration_chance(probabilities: Floats, bins: int = 15, draws: int = 200) -> float:
+    """Return the calibration error that probabilities (N, C) would show were they exactly right.
+
+    Of few photos it is far from 0. The mean over draws of what they say comes true: consistency
+    resampling (Bröcker & Smith 2007).
+    """
+    confidence = probabilities.max(axis=1).astype(float)
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    rng = np.random.default_rng(0)
+    drawn = (
+        np.bincount(index, (rng.random(len(index)) < confidence) - confidence, minlength=bins)
+        for _ in range(draws)
+    )
+    return float(np.mean([np.abs(gaps).sum() for gaps in drawn]) / len(index))

@@ -107,3 +107,21 @@ def test_scores_are_plain_data() -> None:
 def test_nothing_to_evaluate_is_told() -> None:
     with pytest.raises(InputError, match="nothing to evaluate"):
         evaluate(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), CLASSES)
+
+
+def test_chance_is_what_honest_answers_show_on_so_many_photos() -> None:
+    rng = np.random.default_rng(1)
+
+    def drawn(count: int) -> tuple[float, float]:
+        sure = rng.uniform(0.5, 1, count)
+        probabilities = np.stack([sure, 1 - sure], axis=1).astype(np.float32)
+        found = [
+            calibration_error(probabilities, (rng.random(count) > sure).astype(np.int64))
+            for _ in range(200)
+        ]
+        return float(np.mean(found)), calibration_chance(probabilities)
+
+    few, many = drawn(60), drawn(6000)
+    assert few[1] == pytest.approx(few[0], abs=0.01)
+    assert many[1] == pytest.approx(many[0], abs=0.002)
+    assert few[1] > 5 * many[1]
