@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-HEADER = ("| data | photos a class | recipe | runs | accuracy, % | log loss | ECE | by chance | seconds |",
-          "|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+COLUMNS = (
+    "data", "photos a class", "recipe", "runs", "accuracy, %", "log loss", "ECE", "by chance",
+    "seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ def add(file: Path | None, place: Place, found: Measured) -> None:
 
 def table(known: Mapping[Place, Measured]) -> Iterator[str]:
     """Yield the table's lines: means over the seeds, with the standard error."""
-    yield from HEADER
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield "|" + "---|" * len(COLUMNS)
     grouped: dict[tuple[str, str, str], list[Measured]] = {}
     for place, found in known.items():
         grouped.setdefault((place.data, place.size, place.recipe), []).append(found)

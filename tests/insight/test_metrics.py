@@ -8,7 +8,13 @@ import pytest
 from sklearn import metrics as reference
 
 from pyflux_transfer.errors import InputError
-from pyflux_transfer.insight.metrics import calibration_error, confusion, evaluate, log_loss
+from pyflux_transfer.insight.metrics import (
+    calibration_chance,
+    calibration_error,
+    confusion,
+    evaluate,
+    log_loss,
+)
 
 CLASSES = ("ants", "bees", "cats", "dogs")
 
