@@ -124,8 +124,11 @@ def _gathered(splits: Splits, data: Labelled | Splits) -> _Gathered:
 
     photos = tuple(
         Photo(
-            path(sample.path, bool(sample.content)), name, classes[sample.label],
-            group=sample.group, content=sample.content,
+            path(sample.path, bool(sample.content)),
+            name,
+            classes[sample.label],
+            group=sample.group,
+            content=sample.content,
         )  # fmt: skip
         for name, part in parts
         for sample in part.samples

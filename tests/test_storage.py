@@ -91,7 +91,10 @@ with storage.alone({str(path)!r}):
     assert other.stdout
     with other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match="Another process is writing into"), storage.alone(path):
+        with (
+            pytest.raises(InputError, match="Another process is writing into"),
+            storage.alone(path),
+        ):
             pass
         other.stdin.write("\n")
     assert other.returncode == 0

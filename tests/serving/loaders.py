@@ -61,7 +61,6 @@ class Fake:
             return np.full((len(images), len(CLASSES)), np.nan, np.float32)
         return np.asarray(self.scale * expected(images), np.float32)
 
-
     def answer(self, images: Array) -> tuple[Array, Array]:
         means = images.mean(axis=(2, 3))
         return self.predict(images), np.asarray(np.ptp(means, axis=1), np.float32)

@@ -155,7 +155,7 @@ def test_heat_maps_and_what_is_unsure_by_keyboard(
     )
     heat = second.get_by_role("img", name="What in the photo speaks for red")
     assert str(heat.get_attribute("src")).startswith("data:image/png;base64,")
-    assert heat.evaluate("image => image.complete && image.naturalWidth") == 64
+    assert heat.evaluate("image => image.complete && image.naturalWidth") == 8
     folder = Path(os.environ.get("TEST_ARTEFACTS", "build/screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=folder / "page-unsure.png", full_page=True)
