@@ -129,7 +129,7 @@ def _gathered(splits: Splits, data: Labelled | Splits) -> _Gathered:
             classes[sample.label],
             group=sample.group,
             content=sample.content,
-        )  # fmt: skip
+        )
         for name, part in parts
         for sample in part.samples
     )

@@ -193,7 +193,7 @@ def odds(logits: Array) -> Doubles:
     rows, best = np.arange(len(rest)), rest.argmax(axis=1)
     top = rest[rows, best]
     rest[rows, best] = -np.inf
-    return top - energy(rest)
+    return np.asarray(top - energy(rest))
 
 
 def energy(logits: NDArray[np.floating]) -> Doubles:
