@@ -91,18 +91,15 @@ class Belonging:
         """Place the threshold by cosines (N,), logits (N, C) of known photos that were held out."""
         if not len(cosines):
             raise InputError("A threshold of belonging needs at least one photo held out.")
-        sign = SIGNS[cls.logits]
-        signs = sign.read(logits)
-        usual = (*_usual(cosines), *_usual(signs))
-        scores = _joined(cosines, signs, usual, sign.most)
+        usual = (*_usual(cosines), *_usual(SIGNS[cls.logits].read(logits)))
+        scores = joined(cosines, logits, usual, SIGNS[cls.logits])
         levels = np.quantile(scores.astype(np.float64), np.linspace(0, 1, LEVELS))
         known = tuple(round(float(level), 6) for level in levels)
         return cls(space, usual, known, len(scores), known[0]).keeping(kept)
 
     def score(self, features: Array, logits: Array) -> Array:
         """Return the belonging (N,) float32, 0 to 1, of features (N, ...) and logits (N, C)."""
-        sign = SIGNS[self.logits]
-        return _joined(self.space.score(features), sign.read(logits), self.usual, sign.most)
+        return joined(self.space.score(features), logits, self.usual, SIGNS[self.logits])
 
     def keeping(self, share: float) -> Belonging:
         """Return the same with the threshold that keeps another share of the known photos, 0 to 1.
@@ -223,10 +220,10 @@ def _usual(values: NDArray[np.floating]) -> tuple[float, float]:
     return middle, max(float(np.median(np.abs(values - middle))), _LEAST)
 
 
-def _joined(cosines: Array, signs: Doubles, usual: tuple[float, ...], most: float) -> Array:
+def joined(cosines: Array, logits: Array, usual: tuple[float, ...], sign: Sign) -> Array:
     """Return the scores (N,): both deviations, brought to 0 … 1; what is usual has about 0.5."""
-    total = np.minimum((cosines - usual[0]) / usual[1], most)
-    total = total + np.minimum((signs - usual[2]) / usual[3], most)
+    total = np.minimum((cosines - usual[0]) / usual[1], sign.most)
+    total = total + np.minimum((sign.read(logits) - usual[2]) / usual[3], sign.most)
     return np.asarray(1 / (1 + np.exp(-np.clip(total / SPREAD, -50, 50))), np.float32)
 
 
