@@ -69,18 +69,18 @@ def votes(labels: Labels, classes: int, units: Floats, together: Labels) -> NDAr
     np.add.at(found, (rows, labels[places[rows, heard]]), weights[rows, heard])
     total = found.sum(axis=1, keepdims=True)
     found = np.divide(found, total, out=np.full_like(found, 1 / classes), where=total > 0)
-    return (1 - UNHEARD) * found + UNHEARD / classes
+    return np.asarray((1 - UNHEARD) * found + UNHEARD / classes)
 
 
-def agreed(probabilities: Floats, voted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return probabilities (N, C) of which the votes (N, C) have a part.
+def agreed(probabilities: Floats, voted: NDArray[np.float64]) -> Floats:
+    """Return probabilities (N, C) float32 of which the votes (N, C) have a part.
 
-    A linear head and the nearest photos err differently. On six sets with 5 % of the labels
-    exchanged the average precision rose from 0.60 to 0.63, on none it fell.
+    A linear head and the nearest photos err differently: on four sets with 5 % of the labels
+    exchanged the average precision rose by 0.018 in the mean (-0.007 to 0.041).
     """
     both = (1 - PART) * np.log(np.maximum(probabilities, LEAST)) + PART * np.log(voted)
     powers = np.exp(both - both.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
 def thresholds(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:
