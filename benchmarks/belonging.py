@@ -188,12 +188,26 @@ def ours(given: Case) -> Score:
     ).astype(np.float64)
 
 
+def before(given: Case) -> Score:
+    """What `predict` showed before format 5 of the bundle: the energy, and no end to deviations."""
+    space, energies = belonging.learn(given.rows.astype(np.float32)), energy(given)
+    apart = belonging.held_out(given.rows.astype(np.float32), given.folds)
+    judges = given.folds >= 0
+    known = [apart[judges], energies(apart, given.held_out[judges])]
+    usual = [(np.median(v), np.median(np.abs(v - np.median(v)))) for v in known]
+
+    def score(rows: Rows, logits: Rows) -> Rows:
+        two = (space.score(rows.astype(np.float32)), energies(rows, logits))
+        return np.asarray(sum((v - m) / s for v, (m, s) in zip(two, usual, strict=True)))
+
+    return score
+
+
 def _learnt(given: Case) -> belonging.Belonging:
-    rows = given.rows.astype(np.float32)
-    apart = belonging.held_out(rows, given.folds)
-    return belonging.Belonging.of(
-        belonging.learn(rows), apart, given.held_out.astype(np.float32)
-    )  # fmt: skip
+    rows, judges = given.rows.astype(np.float32), given.folds >= 0
+    apart = belonging.held_out(rows, given.folds)[judges]
+    logits = given.held_out[judges].astype(np.float32)
+    return belonging.Belonging.of(belonging.learn(rows), apart, logits)
 
 
 SCORES: dict[str, Callable[[Case], Score]] = {
@@ -205,6 +219,7 @@ SCORES: dict[str, Callable[[Case], Score]] = {
     "relative Mahalanobis": lambda given: mahalanobis(given, relative=True),
     "ViM": vim,
     "cosine alone": cosine,
+    "cosine and energy": before,
     "ours": ours,
 }
 

@@ -38,7 +38,7 @@ from pyflux_transfer.networks.tensors import State, check_finite, check_state
 from pyflux_transfer.storage import replacing
 
 Field = TypeVar("Field")
-FORMAT = 4
+FORMAT = 5
 KEY = "pyflux_transfer"
 _FIELDS = {"format", "architecture", "classes", "head", "preprocessing", "cut", "info"}
 _FORMATS = {  # that can be read, and their fields
@@ -46,6 +46,7 @@ _FORMATS = {  # that can be read, and their fields
     2: _FIELDS | {"temperature"},
     3: _FIELDS | {"temperature", "plan"},
     4: _FIELDS | {"temperature", "plan", "belonging"},
+    5: _FIELDS | {"temperature", "plan", "belonging"},  # belonging tells what it takes of logits
 }
 _BELONGING = "belonging."  # before the names of its tensors, which stand beside the weights
 

@@ -23,7 +23,7 @@ from pyflux_transfer.errors import InputError
 from pyflux_transfer.insight import appearance
 from pyflux_transfer.insight.copies import Alike, Pairs, alike, groups, unit
 from pyflux_transfer.insight.findings import Finding, Findings, Photo, ordered
-from pyflux_transfer.insight.labels import doubt
+from pyflux_transfer.insight.labels import agreed, doubt, votes
 from pyflux_transfer.insight.outliers import distances
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import softmax
@@ -82,6 +82,7 @@ def check(
     judged = looks.judged(replace(gathered.dataset, samples=together), features)
     if line := _beside_training(same):
         watcher.line(line)
+        gathered = replace(gathered, notes=(*gathered.notes, line))
     return _findings(gathered, portraits, pooled, same, judged)
 
 
@@ -123,7 +124,11 @@ def _gathered(splits: Splits, data: Labelled | Splits) -> _Gathered:
 
     photos = tuple(
         Photo(
-            path(sample.path, bool(sample.content)), name, classes[sample.label], group=sample.group
+            path(sample.path, bool(sample.content)),
+            name,
+            classes[sample.label],
+            group=sample.group,
+            content=sample.content,
         )
         for name, part in parts
         for sample in part.samples
@@ -261,7 +266,7 @@ def _findings(
     reasons = [reason for _, reason in gathered.unread]
     found = [
         *(Finding("unreadable", len(photos) + i, 1.0, why) for i, why in enumerate(reasons)),
-        *_labels(dataset, judged),
+        *_labels(dataset, pooled, judged),
         *_copies(photos, same.copies),
         *_series(photos, same.frames),
         *_outliers(dataset, pooled),
@@ -275,12 +280,14 @@ def _findings(
     )  # fmt: skip
 
 
-def _labels(dataset: Dataset, judged: HeadResult) -> Iterator[Finding]:
+def _labels(dataset: Dataset, pooled: Array, judged: HeadResult) -> Iterator[Finding]:
     if judged.start is None:
         return
-    known = np.flatnonzero(judged.start.learnt)
-    probabilities = softmax(judged.start.logits[known], judged.temperature)
-    labels = labels_of(dataset)[known]
+    known, labels = np.flatnonzero(judged.start.learnt), labels_of(dataset)
+    together = judged.start.truth.bunches
+    voted = votes(labels, len(dataset.classes), unit(pooled), together)[known]
+    probabilities = agreed(softmax(judged.start.logits[known], judged.temperature), voted)
+    labels = labels[known]
     doubts = doubt(probabilities, labels)
     for i in doubts.ranked():
         other = dataset.classes[doubts.suggested[i]]

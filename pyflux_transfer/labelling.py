@@ -20,7 +20,7 @@ from pyflux_transfer.data.preprocess import load
 from pyflux_transfer.errors import ImageError, InputError, StorageError, shortened
 from pyflux_transfer.insight.selection import select
 from pyflux_transfer.networks.tensors import Array
-from pyflux_transfer.predict import softmax, sources
+from pyflux_transfer.predict import at_head, softmax, sources
 from pyflux_transfer.training.callbacks import Silent, Watcher
 
 ASK = "_label these first"  # a folder before those of the classes
@@ -72,7 +72,8 @@ def propose(
     """Propose which photos of a folder to label next: those that teach the model most.
 
     They are those it is unsure of, unlike the photos of the folder or table `known` where that is
-    given, and unlike each other. Raises InputError for a count below 1 or without any photo.
+    given, and unlike each other; those that are none of the classes, as far as the model can tell,
+    come last. Raises InputError for a count below 1 or without any photo.
     """
     if count < 1:
         raise InputError(f"count must be at least 1, got {count}.")
@@ -86,13 +87,15 @@ def propose(
     given = [str(source) for _, source in named]
     seen: list[str] = []
     skipped: list[Skipped] = []
-    logits, rows = [], []
+    logits, rows, scores = [], [], []
     reader = _Reader(model, workers, max_pixels)
     with watcher.bar("photos", len(given)) as advance:
         for names, images in reader.batches(given, batch_size, skipped, advance):
             embedded = model.network.embed(images)
             logits.append(model.network.logits(embedded))
             rows.append(_vectors(embedded))
+            if model.belonging:
+                scores.append(model.belonging.score(at_head(model.network, embedded), logits[-1]))
             seen += names
     if not seen:
         raise InputError(f"None of the {len(given)} photos can be read.")
@@ -101,7 +104,8 @@ def propose(
     features = np.concatenate(rows)
     middle = features.mean(axis=0)
     units, old = _unit(features - middle), _unit(learnt - middle if len(learnt) else features[:0])
-    chosen = select(probabilities, units, old, count)
+    sure = model.belonging.sure(np.concatenate(scores)) if model.belonging else None
+    chosen = select(probabilities, units, old, count, sure)
     order = {int(photo): place for place, photo in enumerate(chosen, start=1)}
     best = probabilities.argmax(axis=1)
     return Proposal(

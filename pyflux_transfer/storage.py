@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import platformdirs
 
-from pyflux_transfer.errors import StorageError, shortened
+from pyflux_transfer.errors import InputError, StorageError, shortened
 
 _ABANDONED_S = 86_400.0  # a temporary file of another machine that nobody has touched for so long
 
@@ -96,6 +96,36 @@ def check_writable(path: str | Path) -> None:
         raise StorageError(
             f"Cannot write {shortened(target)}: {error.strerror or error}. Choose another place."
         ) from error
+
+
+@contextlib.contextmanager
+def alone(path: str | Path) -> Iterator[None]:
+    """Keep other processes that ask for the same from a file, until the end.
+
+    Raises InputError where one has it already, StorageError where the system refuses.
+    """
+    from filelock import FileLock, Timeout
+
+    target = Path(path)
+    place = target.with_name(f".{_mark(target)}.lock")
+    lock = FileLock(place)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"Another process is writing into {shortened(target)}. Wait for it, or choose another "
+            "file."
+        ) from None
+    except OSError as error:
+        raise StorageError(
+            f"Cannot hold {shortened(target)}: {error.strerror or error}. Choose another place."
+        ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes none that is open
+            place.unlink()
+        lock.release()
 
 
 def _prefix(target: Path, process: int) -> str:

@@ -292,7 +292,7 @@ def test_a_bundle_holds_the_plan_of_its_network(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda row: row.update(format=5), "format 5; this version reads 1, 2, 3, 4. Upgrade"),
+        (lambda row: row.update(format=6), "format 6; this version reads 1, 2, 3, 4, 5. Upgrade"),
         (lambda row: row.pop("plan") and None, "cannot be used.*plan"),
         (lambda row: row.update(plan=None), "plan must be a JSON str"),
         (lambda row: row.update(format="1"), "format '1'"),

@@ -70,7 +70,7 @@ OWNERS = {
     "datasets": ("data.tabular.huggingface",),
     "onnx": ("export.*",),
     "onnxruntime": ("export.*",),
-    "filelock": ("training.*",),
+    "filelock": ("training.*", "storage"),
     "ray": ("cluster.*",),
     "optuna": ("cluster.*",),
     "fsspec": ("cluster.*",),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyflux_transfer import storage
-from pyflux_transfer.errors import StorageError
+from pyflux_transfer.errors import InputError, StorageError
 
 
 def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +74,30 @@ def test_a_place_that_cannot_be_written_is_told_before(tmp_path: Path) -> None:
     ):
         with pytest.raises(StorageError, match=says):
             storage.check_writable(place)
+
+
+def test_a_file_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    code = f"""
+from pyflux_transfer import storage
+with storage.alone({str(path)!r}):
+    print("held", flush=True)
+    input()
+"""
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdin
+    assert other.stdout
+    with other:
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(InputError, match="Another process is writing into"),
+            storage.alone(path),
+        ):
+            pass
+        other.stdin.write("\n")
+    assert other.returncode == 0
+    with storage.alone(path):
+        path.write_text("mine")
+    assert list(tmp_path.iterdir()) == [path]

@@ -2,13 +2,16 @@
 
     python -m benchmarks.insight labels SETS --names photos signs [--seeds 5] [--cleanlab PYTHON]
     python -m benchmarks.insight copies SETS --names photos sky [--seeds 3]
+    python -m benchmarks.insight outliers SETS --names chess units [--seeds 3]
     python -m benchmarks.insight next SETS --names photos signs [--seeds 5]
     python -m benchmarks.insight time SETS --names signs emoji [--photos 5000]
 
 SETS is what `python -m benchmarks.datasets` has made; the network is EfficientNet-Lite0. `labels`:
 5 % of the labels exchanged, average precision of the ranking, beside cleanlab's on the same
 probabilities. `copies`: altered copies of 5 % of the photos; found are those in one set with their
-original, false are pairs of different originals that are not found in the set as it was. `next`:
+original, false are pairs of different originals that are not found in the set as it was.
+`outliers`: 5 % photos of the next set named, under any label; average precision of three rankings,
+and what is listed. `next`:
 labels in rounds, ours beside random, until as accurate. `time`: `check` beside a scan and one
 trunk pass, both with nothing kept from before.
 """
@@ -34,8 +37,10 @@ from pyflux_transfer.data.decode import decode_picture
 from pyflux_transfer.data.portrait import portray
 from pyflux_transfer.data.preprocess import prepare
 from pyflux_transfer.engines.base import Labels
+from pyflux_transfer.insight.belonging import SIGNS, Belonging, held_out, joined, learn
 from pyflux_transfer.insight.copies import alike, groups, unit
-from pyflux_transfer.insight.labels import doubt
+from pyflux_transfer.insight.labels import agreed, doubt, votes
+from pyflux_transfer.insight.outliers import distances
 from pyflux_transfer.insight.selection import select
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import softmax
@@ -91,8 +96,11 @@ def labels(net: Classifier, folder: Path, seeds: int, cleanlab: Path | None) -> 
         wrong = given != true
         judged = cross_validate(design, given, classes, folded(given, 5, rng))
         probabilities = softmax(judged.logits, calibrate(judged.logits, given))
-        doubts = doubt(probabilities, given)
+        voted = votes(given, classes, unit(rows), np.arange(len(given)))
+        doubts = doubt(agreed(probabilities, voted), given)
         found.setdefault("ours", []).append(precision(wrong, doubts.score))
+        alone = doubt(probabilities, given).score
+        found.setdefault("without the nearest", []).append(precision(wrong, alone))
         for name, score in peer(cleanlab, probabilities, given).items():
             found.setdefault(name, []).append(precision(wrong, -score))
         accuracy.append(100 * float((probabilities.argmax(axis=1) == true).mean()))
@@ -165,6 +173,40 @@ def passed(net: Classifier, images: Sequence[Image.Image]) -> tuple[Array, Array
     side = 48
     small = [np.asarray(x.resize((side, side), Image.Resampling.BILINEAR)) for x in images]
     return np.concatenate(rows).reshape(len(images), -1), np.stack(small)
+
+
+# --- outliers -------------------------------------------------------------------------------------
+
+
+def strangers(net: Classifier, folder: Path, others: Path, seeds: int) -> None:
+    from sklearn.metrics import average_precision_score as precision
+
+    rows, labels, _ = featured(net, folder)
+    pool, _, _ = featured(net, others)
+    classes, found, listed = int(labels.max()) + 1, dict[str, list[float]](), list[list[float]]()
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        strange = pool[rng.permutation(len(pool))[: max(round(SHARE * len(rows)), 10)]]
+        x = np.concatenate([rows, strange])
+        wrong = np.arange(len(x)) >= len(rows)
+        given = np.concatenate([labels, rng.integers(classes, size=len(strange))])
+        folds = folded(given, 5, rng)
+        logits = cross_validate(reduce(x), given, classes, folds).logits
+        cosines, far = held_out(x, folds), distances(unit(x), given)
+        known = Belonging.of(learn(x), cosines, logits)
+        scores = {
+            "far from its class, as listed": far.own, "far from all": far.all,
+            "belonging": -joined(cosines, logits, known.usual, SIGNS["odds"]),
+        }  # fmt: skip
+        for name, score in scores.items():
+            found.setdefault(name, []).append(precision(wrong, score))
+        out = np.isin(np.arange(len(x)), far.outliers)
+        listed.append([float(out.sum()), 100 * float(wrong[out].sum() / wrong.sum())])
+    cells = " | ".join(said(values) for values in found.values())
+    two = [said([row[k] for row in listed], 0) for k in (0, 1)]
+    print(f"| data, others | photos | {' | '.join(found)} | listed | of the others, % |")
+    print(f"| {folder.name}, {others.name} | {len(rows)} | {cells} | {two[0]} | {two[1]} |",
+          flush=True)  # fmt: skip
 
 
 # --- what to label next ---------------------------------------------------------------------------
@@ -269,7 +311,7 @@ def clocked(work: Callable[[], object]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.insight", description=__doc__)
-    parser.add_argument("what", choices=["labels", "copies", "next", "time"])
+    parser.add_argument("what", choices=["labels", "copies", "outliers", "next", "time"])
     parser.add_argument("sets", type=Path)
     parser.add_argument("--names", nargs="*", help="some of the data sets")
     parser.add_argument("--seeds", type=int, default=3)
@@ -281,8 +323,10 @@ def main() -> None:
     if given.what == "time":
         timed(net, folders, given.photos, given.seeds)
         return
-    for folder in folders:
-        if given.what == "labels":
+    for place, folder in enumerate(folders):
+        if given.what == "outliers":
+            strangers(net, folder, folders[(place + 1) % len(folders)], given.seeds)
+        elif given.what == "labels":
             labels(net, folder, given.seeds, given.cleanlab)
         elif given.what == "copies":
             copies(net, folder, given.seeds)

@@ -2,7 +2,7 @@
 # weights as JSON. Python writes and reads the same.
 
 const KEY = "pyflux_transfer" # of the header's metadata
-const FORMAT = 4              # 3 has no belonging
+const FORMAT = 5              # 3 has no belonging; that of 4 is another, which only Python reads
 const FIELDS_OF_HEADER = Set((
     "format",
     "architecture",
@@ -129,7 +129,7 @@ function check_header(path, header)
         ))
     format in 3:FORMAT ||
         throw(BundleError(
-            "$path is a bundle of format $format; this version reads 3 and $FORMAT. Upgrade PyFluxTransfer.",
+            "$path is a bundle of format $format; this version reads 3 to $FORMAT. Upgrade PyFluxTransfer.",
         ))
     format == 3 && get!(header, "belonging", nothing)
     strange = symdiff(FIELDS_OF_HEADER, keys(header))

@@ -73,7 +73,7 @@ refused(; header = tiny_header(), tensors = state(tiny_network())) = something(
 
 @testset "refused: $says" for (says, changes) in (
         ("format 2, which does not hold the network's plan. Open and save it once", (; format = 2)),
-        ("format 5; this version reads 3 and 4. Upgrade", (; format = 5)),
+        ("format 6; this version reads 3 to 5. Upgrade", (; format = 6)),
         ("names no format", (; format = "3")),
         ("colour are missing or unknown", (; colour = 1)),
         ("names 2 classes for 3 outputs", (; classes = ["a", "b"])),

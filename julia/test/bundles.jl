@@ -27,7 +27,7 @@ end
 "The header of a bundle of the tiny network; `changes` replace fields."
 function tiny_header(; changes...)
     header = Dict{String, Any}(
-        "format" => 4,
+        "format" => 5,
         "architecture" => "tiny",
         "classes" => ["ants", "bees", "été"],
         "head" => Dict("classes" => 3, "hidden" => [5], "dropout" => 0.5),

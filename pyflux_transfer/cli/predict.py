@@ -28,7 +28,7 @@ from pyflux_transfer.cli.options import (
 from pyflux_transfer.cli.streaming import COLUMNS, Answers, cells, form
 from pyflux_transfer.errors import InputError, counted, readable
 from pyflux_transfer.insight.tables import errors
-from pyflux_transfer.storage import check_writable
+from pyflux_transfer.storage import alone, check_writable
 
 if TYPE_CHECKING:
     from pyflux_transfer.bundle import Bundle
@@ -120,7 +120,8 @@ def predict(
     else:
         asked = Asked(top, batch_size, max_pixels, engine, device, precision, explain, keep)
         if out:
-            _kept(files, asked, out, bad)
+            with alone(out):
+                _kept(files, asked, out, bad)
         else:
             show(_readable(_computed(*_given(files), asked), bad))
     if bad:

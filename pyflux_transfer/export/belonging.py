@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pyflux_transfer.export.layers import Writer
-from pyflux_transfer.insight.belonging import SPREAD, Belonging
+from pyflux_transfer.insight.belonging import SIGNS, SPREAD, Belonging
 
 SCOPE = "belonging"
+NONE = -1e30  # added to a logit it leaves nothing of its class
 
 
-def write_belonging(to: Writer, belonging: Belonging, features: str, logits: str) -> str:
+def write_belonging(
+    to: Writer, belonging: Belonging, features: str, logits: str, classes: int
+) -> str:
     """Write the score (N,) of what comes to the head, and of the logits before the temperature."""
     to.scope, space = SCOPE, belonging.space
     middle, deviation, usual, spread = belonging.usual
+    most = SIGNS[belonging.logits].most
     rows = to.node("Flatten", features, axis=1)
     z = to.node("Sub", rows, to.constant(space.mean))
     z = to.node("Div", z, to.constant(space.scale))
@@ -22,13 +28,33 @@ def write_belonging(to: Writer, belonging: Belonging, features: str, logits: str
     inside = to.node("ReduceL2", inside, axis, keepdims=0)
     whole = to.node("ReduceL2", z, axis, keepdims=0)
     whole = to.node("Max", whole, to.constant(np.finfo(np.float32).tiny))
-    total = _deviation(to, to.node("Div", inside, whole), middle, deviation)
-    energy = to.node("ReduceLogSumExp", logits, axis, keepdims=0)
-    total = to.node("Add", total, _deviation(to, energy, usual, spread))
+    cosine = to.node("Div", inside, whole)
+    sign = _SIGNS[belonging.logits](to, logits, axis, classes)
+    total = to.node(
+        "Add", _deviation(to, cosine, middle, deviation, most),
+        _deviation(to, sign, usual, spread, most),
+    )  # fmt: skip
     score = to.node("Sigmoid", to.node("Div", total, to.constant(SPREAD)))
     to.scope = ""
     return score
 
 
-def _deviation(to: Writer, value: str, usual: float, spread: float) -> str:
-    return to.node("Div", to.node("Sub", value, to.constant(usual)), to.constant(spread))
+def _energy(to: Writer, logits: str, axis: str, _: int) -> str:
+    return to.node("ReduceLogSumExp", logits, axis, keepdims=0)
+
+
+def _odds(to: Writer, logits: str, axis: str, classes: int) -> str:
+    """Write the largest logit less the energy of the others."""
+    best = to.node("ArgMax", logits, axis=1, keepdims=0)
+    hidden = to.node("OneHot", best, to.constant([classes], np.int64), to.constant([0.0, NONE]))
+    top = to.node("ReduceMax", logits, axis, keepdims=0)
+    return to.node("Sub", top, _energy(to, to.node("Add", logits, hidden), axis, classes))
+
+
+_SIGNS = {"odds": _odds, "energy": _energy}
+assert _SIGNS.keys() == SIGNS.keys()
+
+
+def _deviation(to: Writer, value: str, usual: float, spread: float, most: float) -> str:
+    found = to.node("Div", to.node("Sub", value, to.constant(usual)), to.constant(spread))
+    return to.node("Min", found, to.constant(most)) if math.isfinite(most) else found

@@ -48,7 +48,8 @@ def model(bundle: Bundle, given: Input = "image", answer: str = ANSWER) -> Model
     count: int | str = 1 if given == "image" else "N"
     told: list[Value] = [(answer, np.float32, (count, len(bundle.classes)))]
     if bundle.belonging and answer == ANSWER:
-        to.rename(write_belonging(to, bundle.belonging, x, logits), SCORE)
+        score = write_belonging(to, bundle.belonging, x, logits, len(bundle.classes))
+        to.rename(score, SCORE)
         told.append((SCORE, np.float32, (count,)))
     if answer == ANSWER:
         logits = to.node("Div", logits, to.constant(bundle.temperature, name="temperature"))

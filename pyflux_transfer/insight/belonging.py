@@ -2,22 +2,23 @@
 
 Photos of the known classes vary along some directions of the features, others along other ones
 too: the cosine of the angle between a photo's features, standardised, and those directions is 1
-where it lies among them. And the classifier's logits are higher for what it knows: their energy
-(Liu, Wang, Owens & Li 2020). The score adds both, each in deviations from what is usual for photos
-held out. Source: ViM (Wang, Li, Feng & Zhang 2022), whose residual is not relative.
+where it lies among them. And the classifier is surer of what it knows: the odds of the likeliest
+class (Hendrycks & Gimpel 2017). The score adds both, each in deviations from what is usual for
+photos held out, of which no more than two speak for a photo: being surer than usual does not make
+up for being unlike. Source: ViM (Wang, Li, Feng & Zhang 2022), whose residual is not relative.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflux_transfer.errors import InputError
+from pyflux_transfer.errors import InputError, lookup
 from pyflux_transfer.networks.tensors import Array
 
 DIRECTIONS = 64  # at most: with more of them the measured splits gain nothing
@@ -70,7 +71,8 @@ class Space:
 class Belonging:
     """A space, what is usual, and the score below which a photo is said to be unsure.
 
-    `usual` is the median and the median deviation of photos held out: of the cosine, the energy.
+    `usual` is the median and the median deviation of photos held out: of the cosine, and of what is
+    taken of their `logits`, a name of `SIGNS`.
     `scores` (101,) go from the lowest to the highest of photos that were held out, with equally
     many photos between each two. `photos` is how many there were, `kept` the share of them that
     reaches the threshold.
@@ -82,22 +84,22 @@ class Belonging:
     photos: int
     threshold: float
     kept: float = KEPT
+    logits: str = "odds"
 
     @classmethod
     def of(cls, space: Space, cosines: Array, logits: Array, kept: float = KEPT) -> Belonging:
         """Place the threshold by cosines (N,), logits (N, C) of known photos that were held out."""
         if not len(cosines):
             raise InputError("A threshold of belonging needs at least one photo held out.")
-        energies = energy(logits)
-        usual = (*_usual(cosines), *_usual(energies))
-        scores = _joined(cosines, energies, usual)
+        usual = (*_usual(cosines), *_usual(SIGNS[cls.logits].read(logits)))
+        scores = joined(cosines, logits, usual, SIGNS[cls.logits])
         levels = np.quantile(scores.astype(np.float64), np.linspace(0, 1, LEVELS))
         known = tuple(round(float(level), 6) for level in levels)
         return cls(space, usual, known, len(scores), known[0]).keeping(kept)
 
     def score(self, features: Array, logits: Array) -> Array:
         """Return the belonging (N,) float32, 0 to 1, of features (N, ...) and logits (N, C)."""
-        return _joined(self.space.score(features), energy(logits), self.usual)
+        return joined(self.space.score(features), logits, self.usual, SIGNS[self.logits])
 
     def keeping(self, share: float) -> Belonging:
         """Return the same with the threshold that keeps another share of the known photos, 0 to 1.
@@ -135,7 +137,10 @@ class Belonging:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the space as plain data."""
-        return {**self.promise(), "usual": list(self.usual), "scores": list(self.scores)}
+        return {
+            **self.promise(), "logits": self.logits, "usual": list(self.usual),
+            "scores": list(self.scores),
+        }  # fmt: skip
 
     def tensors(self) -> dict[str, Array]:
         """Return the space's arrays by name."""
@@ -145,13 +150,13 @@ class Belonging:
     def from_json(cls, row: Mapping[str, Any], tensors: Mapping[str, Array]) -> Belonging:
         """Return what `to_json` and `tensors` were called on; raise InputError where it cannot be.
 
-        KeyError names what is missing.
+        KeyError names what is missing; before format 5 nothing told what is taken of the logits.
         """
         space = Space(*(tensors[name] for name in TENSORS))
         if unknown := sorted(set(tensors) - set(TENSORS)):
             raise InputError(f"unknown tensors of belonging {unknown}")
         _check_space(space)
-        if unknown := sorted(set(row) - {"threshold", "kept", "photos", "usual", "scores"}):
+        if unknown := sorted(set(row) - _FIELDS):
             raise InputError(f"unknown fields of belonging {unknown}")
         photos, scores = row["photos"], row["scores"]
         if type(photos) is not int or photos < 1:
@@ -168,14 +173,45 @@ class Belonging:
                 raise InputError(f"belonging holds {value!r}, which is not from 0 to 1")
         a, b, c, d = map(float, usual)
         threshold, kept = float(row["threshold"]), float(row["kept"])
-        return cls(space, (a, b, c, d), tuple(map(float, scores)), photos, threshold, kept)
+        logits = row.get("logits", "energy")
+        if type(logits) is not str:
+            raise InputError(f"belonging.logits must be text, got {logits!r}")
+        lookup(SIGNS, logits, "sign")
+        scores = tuple(map(float, scores))
+        return cls(space, (a, b, c, d), scores, photos, threshold, kept, logits)
 
 
-def energy(logits: Array) -> Doubles:
-    """Return log Σ exp of each row of logits (N, C)."""
+_FIELDS = frozenset({"threshold", "kept", "photos", "logits", "usual", "scores"})
+
+
+def odds(logits: Array) -> Doubles:
+    """Return log p / (1 - p) of the likeliest class of each row of logits (N, C), C ≥ 2."""
+    rest = logits.astype(np.float64)
+    rows, best = np.arange(len(rest)), rest.argmax(axis=1)
+    top = rest[rows, best]
+    rest[rows, best] = -np.inf
+    return np.asarray(top - energy(rest))
+
+
+def energy(logits: NDArray[np.floating]) -> Doubles:
+    """Return log Σ exp of each row of logits (N, C) (Liu, Wang, Owens & Li 2020)."""
     z = logits.astype(np.float64)
     top = z.max(axis=1)
     return np.asarray(top + np.log(np.exp(z - top[:, None]).sum(axis=1)))
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What is taken of logits, and how many deviations speak for a photo at most."""
+
+    read: Callable[[Array], Doubles]
+    most: float
+
+
+SIGNS = {
+    "odds": Sign(odds, 2.0),
+    "energy": Sign(energy, math.inf),  # of bundles before format 5
+}
 
 
 def _usual(values: NDArray[np.floating]) -> tuple[float, float]:
@@ -184,9 +220,10 @@ def _usual(values: NDArray[np.floating]) -> tuple[float, float]:
     return middle, max(float(np.median(np.abs(values - middle))), _LEAST)
 
 
-def _joined(cosines: Array, energies: Doubles, usual: tuple[float, ...]) -> Array:
+def joined(cosines: Array, logits: Array, usual: tuple[float, ...], sign: Sign) -> Array:
     """Return the scores (N,): both deviations, brought to 0 … 1; what is usual has about 0.5."""
-    total = (cosines - usual[0]) / usual[1] + (energies - usual[2]) / usual[3]
+    total = np.minimum((cosines - usual[0]) / usual[1], sign.most)
+    total = total + np.minimum((sign.read(logits) - usual[2]) / usual[3], sign.most)
     return np.asarray(1 / (1 + np.exp(-np.clip(total / SPREAD, -50, 50))), np.float32)
 
 
@@ -248,13 +285,35 @@ def _leading(z: Array) -> Array:
 
 
 def held_out(features: Array, folds: Ints) -> Array:
-    """Return the belonging (N,) of each row by a space learnt without its fold; NaN for fold -1."""
-    found = np.full(len(features), np.nan, np.float32)
-    for fold in range(int(folds.max(initial=-1)) + 1):
+    """Return the cosine (N,) of each row, as if it alone were not learnt from; NaN for fold -1.
+
+    Spaces are learnt without the row's fold, and what they lack by that is added: see `unseen`.
+    """
+    found, count = np.full(len(features), np.nan, np.float32), int(folds.max(initial=-1)) + 1
+    for fold in range(count):
         mine, rest = folds == fold, folds != fold
         if mine.any() and rest.sum() > 1:
-            found[mine] = learn(features[rest]).score(features[mine])
+            beside = folds[rest] == (fold + 1) % count
+            found[mine] = unseen(features[mine], features[rest], beside, len(features))
     return found
+
+
+def unseen(asked: Array, learnt: Array, beside: NDArray[np.bool_], whole: int) -> Array:
+    """Return the cosines (M,) of rows (M, D) that are not learnt from, by a space of `whole` rows.
+
+    The space is that of the `learnt` (N, D); fewer rows make a smaller cosine. How much smaller is
+    told by a space without the rows `beside` (N,) too: what is lacking falls as 1 / N.
+    """
+    space, fewer = learn(learnt), learnt[~beside]
+    cosines = space.score(asked)
+    if not beside.any() or len(fewer) < 2:
+        return cosines
+    other = learn(fewer)
+    if PART * whole > DIRECTIONS:  # more of them come no longer with more rows: compare as many
+        space = replace(space, directions=space.directions[: len(other.directions)])
+    gained = float((space.score(asked) - other.score(asked)).mean())
+    more = (1 / len(learnt) - 1 / whole) / (1 / len(fewer) - 1 / len(learnt))
+    return np.asarray(cosines + gained * max(more, 0), np.float32)
 
 
 def some(count: int, width: int, most: int = MOST, seed: int = 0) -> Ints:

@@ -10,9 +10,9 @@ from typing import Any
 from pyflux_transfer.data.batches import map_ahead
 from pyflux_transfer.data.decode import MAX_PIXELS
 from pyflux_transfer.data.portrait import thumbnail
-from pyflux_transfer.data.reading import read_file
+from pyflux_transfer.data.reading import read_content, read_file
 from pyflux_transfer.errors import ImageError, readable
-from pyflux_transfer.insight.findings import GROUPED, KINDS, Finding, Findings
+from pyflux_transfer.insight.findings import GROUPED, KINDS, Finding, Findings, Photo
 from pyflux_transfer.insight.page import render
 from pyflux_transfer.storage import replacing
 
@@ -36,7 +36,7 @@ def page(findings: Findings, folder: Path, title: str) -> str:
 
     def picture(photo: int) -> str:
         try:
-            return thumbnail(read_file(folder / findings.photos[photo].path, MAX_PIXELS))
+            return thumbnail(_bytes(folder, findings.photos[photo]))
         except ImageError:
             return ""
 
@@ -49,6 +49,12 @@ def page(findings: Findings, folder: Path, title: str) -> str:
         command=f"pyflux-transfer check {shlex.quote(title)} --apply decisions.csv",
         **_classes(findings),
     )  # fmt: skip
+
+
+def _bytes(folder: Path, photo: Photo) -> bytes:
+    if photo.content is None:
+        return read_file(folder / photo.path, MAX_PIXELS)
+    return read_content(photo.path, photo.content, MAX_PIXELS)
 
 
 def _shown(findings: Findings, kind: str) -> list[Finding]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pyflux_transfer.data.entries import Content
 from pyflux_transfer.insight.appearance import RULES
 
 FEW = 20  # photos of a class below which more of them help most
@@ -73,7 +74,10 @@ assert set(RULES) <= set(KINDS)
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo: where it is, seen from the data, and what is known of it; sizes are 0 unread."""
+    """One photo: where it is, seen from the data, and what is known of it; sizes are 0 unread.
+
+    One with `content` is no file of its own, and its path is but a name.
+    """
 
     path: str
     split: str
@@ -81,6 +85,13 @@ class Photo:
     width: int = 0
     height: int = 0
     group: str | None = None
+    content: Content | None = field(default=None, repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data: all but the content."""
+        row = asdict(replace(self, content=None))
+        del row["content"]
+        return row
 
 
 @dataclass(frozen=True)
@@ -142,7 +153,9 @@ class Findings:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        return {**asdict(self), "counts": self.counts(), "verdict": self.verdict()}
+        photos = [photo.to_json() for photo in self.photos]
+        row = {**asdict(replace(self, photos=())), "photos": photos}
+        return {**row, "counts": self.counts(), "verdict": self.verdict()}
 
 
 def _advice(kind: str, findings: Findings) -> str:

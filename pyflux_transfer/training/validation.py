@@ -160,8 +160,12 @@ def _follow(problem: Problem, decays: Iterable[float]) -> Iterator[tuple[float, 
 
 
 def _held_out_logits(design: Design, folds: NDArray[np.integer], found: Doubles) -> Array:
-    """Return logits (N, C) float32 of each photo by the head that must not learn from it."""
+    """Return logits (N, C) float32 of each photo by the head that must not learn from it.
+
+    As the solved head has none, they have no mean over classes: no probability tells, energy does.
+    """
     classes, count, width = found.shape
+    found = found - found.mean(axis=0)
     lifted = design.lift(found.reshape(-1, width)).astype(np.float32).reshape(classes, count, -1)
 
     def logits(where: slice) -> Array:

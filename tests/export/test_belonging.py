@@ -10,7 +10,7 @@ import pytest
 
 from pyflux_transfer import predict
 from pyflux_transfer.export import classifier
-from pyflux_transfer.insight.belonging import Belonging, learn
+from pyflux_transfer.insight.belonging import Belonging, energy, learn
 from pyflux_transfer.networks.catalog import MODELS
 from pyflux_transfer.networks.head import Head
 from pyflux_transfer.networks.units import resolve_cut
@@ -24,7 +24,8 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, SMALL["mobilenet_v3"].name, SMALL["mobilenet_v3"])
 
 
-def test_the_file_gives_the_score_that_predict_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("logits", ["odds", "energy"])
+def test_the_file_gives_the_score_that_predict_gives(tmp_path: Path, logits: str) -> None:
     made = bundle(SMALL["mobilenet_v3"], Head(3))
     network = predict.restore(made, "torch", precision="fp32")
     network.cut_at(resolve_cut(network.units, "head"))
@@ -32,6 +33,10 @@ def test_the_file_gives_the_score_that_predict_gives(tmp_path: Path) -> None:
     known = network.embed(noise(40, 3, side, side, seed=1))
     space = learn(known[:20])
     told = Belonging.of(space, space.score(known[20:]), network.logits(known[20:]))
+    if logits == "energy":
+        usual = energy(network.logits(known[20:]))
+        about = (float(np.median(usual)), float(usual.std()))
+        told = replace(told, logits=logits, usual=(*told.usual[:2], *about))
     path = tmp_path / "model.onnx"
     made = replace(made, belonging=told)
     path.write_bytes(classifier.model(made, "tensor").SerializeToString())

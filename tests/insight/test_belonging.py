@@ -102,12 +102,73 @@ def test_the_threshold_keeps_the_share_that_is_wanted_of_unseen_photos() -> None
 
 def test_a_photo_that_is_unlike_in_either_way_scores_lower() -> None:
     space, rng = learn(rows(60)), np.random.default_rng(3)
-    known = rows(60, seed=1)
-    found = Belonging.of(space, space.score(known), rng.normal(5, 1, (60, 3)).astype("f4"))
-    usual, low = np.full((60, 3), 5, np.float32), np.full((60, 3), 1, np.float32)
+    known, logits = rows(60, seed=1), rng.normal(0, 1, (60, 3)).astype(np.float32)
+    logits[:, 1] += 6
+    found = Belonging.of(space, space.score(known), logits)
+    usual, low = np.median(logits, axis=0)[None].repeat(60, 0), np.zeros((60, 3), np.float32)
     assert np.median(found.score(known, usual)) > 0.4
     assert found.score(known, low).mean() < found.score(known, usual).mean()
     assert found.score(others(60), usual).mean() < found.score(known, usual).mean()
+
+
+def test_of_two_ways_to_belong_one_does_not_make_up_for_the_other() -> None:
+    space, rng = learn(rows(60)), np.random.default_rng(3)
+    known = rows(60, seed=1)
+    found = Belonging.of(space, space.score(known), rng.normal(1, 0.3, (60, 3)).astype("f4"))
+    surest = np.zeros((60, 3), np.float32)
+    surest[:, 1] = 100
+    assert not found.sure(found.score(others(60), surest)).any()
+
+
+def test_odds_are_those_of_the_probability() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (20, 4)).astype(np.float32)
+    powers = np.exp(logits.astype(np.float64))
+    p = (powers / powers.sum(axis=1, keepdims=True)).max(axis=1)
+    np.testing.assert_allclose(belonging.odds(logits), np.log(p / (1 - p)), rtol=1e-6)
+    np.testing.assert_allclose(belonging.odds(logits + 5), belonging.odds(logits), atol=1e-5)
+    assert belonging.odds(np.float32([[90, 0, 0]])) == pytest.approx(90 - np.log(2))
+
+
+@pytest.mark.parametrize(("count", "folds"), [(40, 5), (90, 5), (110, 3), (200, 5)])
+def test_photos_held_out_tell_what_is_kept_of_new_ones(count: int, folds: int) -> None:
+    """Each fold's space is worse than the last one: what is held out tells of that."""
+    kept, without = [], []
+    for seed in range(0, 16, 2):
+        given, fresh = fading(count, seed), fading(500, seed + 1)
+        parts, space = np.arange(count) % folds, learn(given)
+        alone = np.empty(count, np.float32)
+        for fold in range(folds):
+            alone[parts == fold] = learn(given[parts != fold]).score(given[parts == fold])
+        for cosines, shares in ((held_out(given, parts), kept), (alone, without)):
+            found = of(space, cosines)
+            shares.append(found.sure(scores(found, fresh)).mean())
+    assert 0.94 < np.mean(kept) < np.mean(without) - 0.004
+
+
+def fading(count: int, seed: int) -> Array:
+    """Return features that vary less and less along their directions, as those of photos do."""
+    values = np.random.default_rng(seed).normal(size=(count, 300))
+    return np.asarray(values * np.arange(1.0, 301) ** -0.7, np.float32)
+
+
+def test_of_two_folds_nothing_more_is_told() -> None:
+    given, parts = rows(20), np.arange(20) % 2
+    alone = learn(given[1::2]).score(given[::2])
+    np.testing.assert_array_equal(held_out(given, parts)[::2], alone)
+
+
+def test_bundles_of_old_scored_by_the_energy() -> None:
+    one = made()
+    row = one.to_json()
+    assert row.pop("logits") == "odds"
+    old = Belonging.from_json(row, one.tensors())
+    assert old.logits == "energy"
+    logits = np.float32([[9, 9, 9], [3, 0, 0]])
+    asked = rows(2)
+    total = (one.space.score(asked) - one.usual[0]) / one.usual[1]
+    total = total + (belonging.energy(logits) - one.usual[2]) / one.usual[3]
+    expected = 1 / (1 + np.exp(-np.clip(total / belonging.SPREAD, -50, 50)))
+    np.testing.assert_allclose(old.score(asked, logits), expected, rtol=1e-5)
 
 
 def test_of_few_photos_the_lowest_is_the_threshold() -> None:
@@ -155,6 +216,8 @@ def test_it_comes_back_from_plain_data_and_tensors() -> None:
         ({"photos": True}, {}, "photos must be a positive integer"),
         ({"scores": [0.5]}, {}, "101 numbers that rise"),
         ({"colour": 1}, {}, "unknown fields of belonging"),
+        ({"logits": "odd"}, {}, "Unknown sign 'odd'"),
+        ({"logits": 1}, {}, "belonging.logits must be text"),
         ({}, {"other": np.ones(1, np.float32)}, "unknown tensors of belonging"),
         ({}, {"scale": np.zeros(40, np.float32)}, "not positive"),
         ({}, {"scale": np.ones(3, np.float32)}, "have shapes"),

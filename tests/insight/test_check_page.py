@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pyflux_transfer.data.tabular.contents import Held
 from pyflux_transfer.insight import check_page
 from pyflux_transfer.insight.decisions import Decision, apply, read_decisions
 from pyflux_transfer.insight.findings import Findings
@@ -30,6 +33,14 @@ def test_photos_that_are_gone_have_no_picture(found: Findings, tmp_path: Path) -
     text = check_page.page(found, tmp_path / "elsewhere", "photos")
     assert "data:image" not in text
     assert "no picture" in text
+
+
+def test_images_that_are_no_files_have_pictures(found: Findings, folder: Path) -> None:
+    held = Held((folder / found.photos[0].path).read_bytes())
+    inside = replace(found.photos[0], path="images.parquet row 1", content=held)
+    told = replace(found, photos=(inside, *found.photos[1:]))
+    assert check_page.page(told, folder, "photos").count("data:image/jpeg;base64,") == 4
+    assert json.dumps(told.to_json()).count("images.parquet row 1") == 1
 
 
 def test_whole_sets_are_shown_as_far_as_there_is_room(

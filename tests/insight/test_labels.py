@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyflux_transfer.insight.labels import doubt, thresholds
+from pyflux_transfer.insight.copies import unit
+from pyflux_transfer.insight.labels import agreed, doubt, thresholds, votes
 
 
 def test_thresholds_are_the_mean_probability_of_a_class_for_itself() -> None:
@@ -44,3 +45,29 @@ def test_probabilities_of_nothing_and_a_class_without_photos_are_no_trouble(coun
     found = doubt(p, np.ones(count, np.int64))
     assert np.isfinite(found.score).all()
     assert not found.wrong.any()  # class 0 has no photos, so nobody knows what is usual in it
+
+
+def test_the_nearest_vote_but_for_those_that_stay_together() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 12)
+    rows = rng.normal(size=(24, 16)) + 4 * np.eye(16)[labels]
+    rows[1], labels[:2] = rows[0], 1  # two copies of class 0, both labelled wrongly
+    units = unit(rows.astype(np.float32))
+    apart = np.arange(24)
+    found = votes(labels, 3, units, np.where(apart == 1, 0, apart))
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert found[0].argmax() == found[1].argmax() == 0
+    assert (found[12:].argmax(axis=1) == 1).all()
+    assert found[0, 1] < votes(labels, 3, units, apart)[0, 1]
+    assert found[:, 2].min() > 0
+    alone = votes(labels, 3, units, np.zeros(24, np.int64))
+    np.testing.assert_allclose(alone, 1 / 3)
+
+
+def test_votes_have_a_part_in_probabilities() -> None:
+    p, voted = np.array([[0.6, 0.4], [1, 0.0]], np.float32), np.array([[0.1, 0.9], [0.5, 0.5]])
+    found = agreed(p, voted)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert found[0, 1] > 0.5
+    assert found[1, 0] > 0.99
+    np.testing.assert_allclose(agreed(p, np.full((2, 2), 0.5)).argmax(axis=1), [0, 0])

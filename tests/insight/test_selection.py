@@ -30,3 +30,12 @@ def test_what_is_known_already_is_passed_over() -> None:
 def test_no_more_are_chosen_than_there_are_and_none_twice() -> None:
     p = rows((1, 0), (1, 0), (1, 0))
     assert sorted(select(p, rows(EAST, EAST, EAST), NOTHING, 9).tolist()) == [0, 1, 2]
+
+
+def test_what_is_none_of_the_classes_comes_last() -> None:
+    p = np.array([[0.5, 0.5], [0.9, 0.1], [0.6, 0.4], [0.99, 0.01]], np.float32)
+    units = np.eye(4, dtype=np.float32)
+    none = units[:0]
+    assert select(p, units, none, 4).tolist() == [0, 2, 1, 3]
+    sure = np.array([False, True, True, True])
+    assert select(p, units, none, 4, sure).tolist() == [2, 1, 3, 0]

@@ -1,8 +1,9 @@
 """A loader without an engine: a model that tells red from green from blue, and can be broken.
 
 The "bundle" is a JSON file. `delay_s` is slept for each call. A file `<bundle>.hold` holds every
-call for as long as it exists. `scale` multiplies the answers, `how` alters the preprocessing. The
-image's mean colour decides, so each answer can be checked.
+call for as long as it exists. `scale` multiplies the answers, `how` alters the preprocessing,
+`belonging` is what is told of its threshold. The image's mean colour decides, so each answer can be
+checked; it belongs the more, the less grey it is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from pyflux_transfer.data.decode import Pixels
+from pyflux_transfer.data.overlay import overlay, small_png
 from pyflux_transfer.errors import BundleError
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
@@ -58,6 +61,14 @@ class Fake:
             return np.full((len(images), len(CLASSES)), np.nan, np.float32)
         return np.asarray(self.scale * expected(images), np.float32)
 
+    def answer(self, images: Array) -> tuple[Array, Array]:
+        means = images.mean(axis=(2, 3))
+        return self.predict(images), np.asarray(np.ptp(means, axis=1), np.float32)
+
+    def explain(self, pixels: Pixels, _answers: Array) -> list[bytes]:
+        heat = np.float32([[0, 1], [0, 1]])
+        return [small_png(overlay(image, heat)) for image in pixels]
+
 
 def fake(path: Path, options: dict[str, str], report: Report) -> Fake:
     row = json.loads(path.read_text())
@@ -78,6 +89,7 @@ def fake(path: Path, options: dict[str, str], report: Report) -> Fake:
         classes=tuple(row.get("classes", CLASSES)),
         preprocessing=plain,
         info={"options": options, "loaded": engine},
+        belonging=row.get("belonging"),
     )
     return Fake(
         description, path, row.get("delay_s", 0.0), row.get("lanes", 1), row.get("scale", 1)

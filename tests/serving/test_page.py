@@ -112,3 +112,52 @@ def test_the_key_is_asked_for_and_used(browser: Any, start: Start) -> None:
     assert opened.text_content(".label") == "green"
     opened.close()
     assert httpx.get(f"{service.url}/model").status_code == 401
+
+
+@pytest.mark.browser
+def test_heat_maps_and_what_is_unsure_by_keyboard(
+    browser: Any, start: Start, tmp_path: Path
+) -> None:
+    service = start(bundle={"belonging": {"threshold": 0.4, "kept": 0.95, "photos": 40}}).wait()
+    faults: list[str] = []
+    page = browser.new_page(viewport={"width": 900, "height": 760})
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text))
+    page.on("requestfailed", lambda request: faults.append(request.url))
+    page.goto(service.url)
+    page.locator("#model", has_text="3 classes").wait_for()
+    for name, rgb in (("red", (220, 60, 50)), ("grey", (120, 110, 110))):
+        (tmp_path / f"{name}.png").write_bytes(colour(rgb, size=64))
+
+    def focused() -> str:
+        page.keyboard.press("Tab")
+        return str(page.evaluate("document.activeElement.id"))
+
+    def choose(name: str) -> None:
+        with page.expect_file_chooser() as waiting:
+            page.keyboard.press("Enter")
+        waiting.value.set_files(tmp_path / f"{name}.png")
+        page.locator("li", has_text=name).locator("dl").wait_for()
+
+    assert focused() == "file"
+    choose("red")
+    first = page.locator("li", has_text="red.png")
+    assert first.locator(".unsure").count() == 0
+    assert first.locator("img").get_attribute("alt") == ""
+    assert focused() == "explain"
+    page.keyboard.press("Space")
+    assert page.get_by_label("Show what in the photo speaks for the answer").is_checked()
+    page.keyboard.press("Shift+Tab")
+    choose("grey")
+    second = page.locator("li", has_text="grey.png")
+    assert second.locator(".unsure").text_content() == (
+        "Unsure: unlike the photos that were learnt (belonging 0.04)"
+    )
+    heat = second.get_by_role("img", name="What in the photo speaks for red")
+    assert str(heat.get_attribute("src")).startswith("data:image/png;base64,")
+    assert heat.evaluate("image => image.complete && image.naturalWidth") == 8
+    folder = Path(os.environ.get("TEST_ARTEFACTS", "build/screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / "page-unsure.png", full_page=True)
+    page.close()
+    assert not faults

@@ -51,11 +51,14 @@ def test_deeper_training_is_judged_by_photos_its_trunk_has_not_seen(data: Datase
     if found.estimate.deeper:
         assert found.belonging.photos == found.estimate.photos
         assert not np.array_equal(found.belonging.space.mean, head.belonging.space.mean)
+    built.cut_at(len(built.units) - 1)
     asked = maker(built)
-    rows = np.arange(len(data.samples))
-    scores = of_others(asked, data, rows[::2], rows[1::2])
-    assert scores.shape == (14,)
-    assert ((scores >= 0) & (scores <= 1)).all()
+    start = solve_head(asked, data).start
+    assert start
+    photos = np.flatnonzero(start.folds == 0)
+    scores = of_others(asked, data, start, photos, 0)
+    assert scores.shape == photos.shape
+    assert ((scores >= 0) & (scores < 1.1)).all()
 
 
 def test_where_nothing_is_held_out_there_is_none(tmp_path: Path) -> None:
