@@ -176,9 +176,7 @@ def _grown(setting: Setting, work: Growth, count: int) -> Cost:
     return cost
 
 
-def _ours(
-    setting: Setting, photos: Path, architecture: str, cut: str, epochs: int
-) -> Cost:
+def _ours(setting: Setting, photos: Path, architecture: str, cut: str, epochs: int) -> Cost:
     return setting.cold(
         "ours", folder=photos, architecture=architecture, cut=cut, epochs=epochs,
         weights=setting.weights(architecture), out=setting.folder / "trained.safetensors",

@@ -181,7 +181,7 @@ def _direct(admit: Callable[[Request], Awaitable[None]]) -> type[APIRoute]:
 
     class Direct(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["query_string"] or scope["method"] not in self.methods:
+            if scope["query_string"] or scope["method"] not in (self.methods or ()):
                 await super().handle(scope, receive, send)
                 return
             request = Request(scope, receive, send)
