@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from benchmarks import ceiling as ceilings
 from benchmarks import measure, networks
 from pyflux_transfer import engines, predict
 from pyflux_transfer.engines.base import Network, Plan, Update
@@ -86,7 +87,11 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     card = torch.cuda.get_device_name() if device.type == "cuda" else "no card: the processor"
-    ceiling = {p: measure.ceiling(p, device=device) for p in ("fp32", "bf16")}
+    of_card = device.type == "cuda"
+    ceiling = {
+        p: measure.products(p, device) if of_card else ceilings.ceiling(p).flops
+        for p in ("fp32", "bf16")
+    }
     print(card, {name: f"{value / 1e12:.2f} TFLOP/s" for name, value in ceiling.items()})
     rng = np.random.default_rng(0)
     x = rng.standard_normal((options.batch, 3, 224, 224), dtype=np.float32)

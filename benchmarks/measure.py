@@ -1,4 +1,4 @@
-"""Processes, times, memory, and the ceiling of this machine."""
+"""Processes, times, memory."""
 
 from __future__ import annotations
 
@@ -99,16 +99,15 @@ def best(function: Callable[[], object], *, seconds: float, least: int = 3) -> f
     return min(times)
 
 
-def ceiling(precision: str, *, device: str | torch.device = "cpu", seconds: float = 1.0) -> float:
-    """Return the FLOP/s of large matrix products, on all cores of a CPU: no network is faster."""
+def products(precision: str, device: str | torch.device, *, seconds: float = 1.0) -> float:
+    """Return the FLOP/s of large matrix products on a graphics card; of processors see ceiling."""
     import torch
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    side = 2048 if torch.device(device).type == "cpu" else 8192
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    a, b = (torch.randn(8192, 8192, device=device).to(dtype) for _ in range(2))
 
     def multiply() -> float:
         return float((a @ b)[0, 0])  # fetched: a graphics card works on by itself
 
     with torch.inference_mode():
-        return 2 * side**3 / best(multiply, seconds=seconds)
+        return 2 * 8192**3 / best(multiply, seconds=seconds)

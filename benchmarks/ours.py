@@ -9,12 +9,13 @@ from benchmarks import measure
 
 
 def main(
-    folder: str, architecture: str, weights: str, cut: str, epochs: int, out: str,
-    cache: bool = False, solver: str = "steps",
+    folder: str, architecture: str, weights: str | None, cut: str, epochs: int, out: str,
+    cache: bool = False, solver: str = "steps", size: int | None = None,
 ) -> None:  # fmt: skip
     """Train the last layer (`cut="head"`) or from a stage on; save the best weights."""
     classes = sorted(path.name for path in (Path(folder) / "train").iterdir())
-    model = pft.load(architecture, weights=weights, engine="torch").with_head(classes)
+    network = pft.load(architecture, weights=weights, engine="torch", size=size)
+    model = network.with_head(classes)
     run = model.fit(folder, cut=cut, epochs=epochs, cache=cache, solver=solver)
     model.save(out)
     measure.finish(

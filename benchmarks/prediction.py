@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import measure
 from benchmarks.setting import Setting
-from benchmarks.table import Row
+from benchmarks.table import Row, Task
 
 # batch → peer → goal
 _GOALS = {16: {"eager": 4.0, "onnx": 2.4}, 1: {"eager": None, "onnx": 1.3}}
@@ -32,8 +33,12 @@ def bundle(setting: Setting) -> Path:
     return target
 
 
-def arrays(setting: Setting) -> Iterator[Row]:
-    """Measure batches of preprocessed images."""
+def arrays(setting: Setting) -> Iterator[Task]:
+    """Yield what measures batches of preprocessed images."""
+    yield lambda: list(_arrays(setting))
+
+
+def _arrays(setting: Setting) -> Iterator[Row]:
     seconds = 0.2 if setting.tiny else 4.0
     best: dict[str, dict[str, float]] = {kind: {} for kind in ("ours", "eager", "onnx")}
     precision = "fp32"
@@ -68,8 +73,12 @@ def _agreement(folder: Path, ours: str, theirs: str) -> str:
     return f"top-1 equal on {same:.1%} of {len(a)}, largest difference {abs(a - b).max():.4f}"
 
 
-def files(setting: Setting) -> Iterator[Row]:
-    """Measure a folder of large photos, whole processes."""
+def files(setting: Setting) -> Iterator[Task]:
+    """Yield what measures a folder of large photos, whole processes."""
+    yield lambda: list(_files(setting))
+
+
+def _files(setting: Setting) -> Iterator[Row]:
     costs = {
         kind: setting.cold(
             "predictors", what="files", kind=kind, bundle=bundle(setting), folder=setting.large,
@@ -87,24 +96,30 @@ def files(setting: Setting) -> Iterator[Row]:
     )  # fmt: skip
 
 
-def decoding(setting: Setting) -> Iterator[Row]:
-    """Measure decoding and preprocessing alone."""
-    for name, folder, goal in (
-        ("500 × 375, exact", setting.insects, 1.8),
-        ("1–12 megapixels, scaled", setting.large, 3.0),
-    ):
-        found = setting.cold("decoders", folder=folder).report
-        yield Row(
-            f"decoding and preprocessing, {name}", "Pillow, one thread",
-            f"{1000 * found['ours']:.1f} ms/photo", f"{1000 * found['pillow']:.1f} ms/photo",
-            found["pillow"] / found["ours"], goal,
-            note=f"of 255 levels, mean difference {found['mean']:.2f}, 99.9 % within "
-            f"{found['most']:.1f}, largest {found['largest']:.1f}",
-        )  # fmt: skip
+def decoding(setting: Setting) -> Iterator[Task]:
+    """Yield what measures decoding and preprocessing alone."""
+    yield partial(_decoded, setting, "500 × 375, exact", setting.insects, 1.8)
+    yield partial(_decoded, setting, "1–12 megapixels, scaled", setting.large, 3.0)
 
 
-def cold_start(setting: Setting) -> Iterator[Row]:
-    """Measure the command line on one photo against a short script, taking turns."""
+def _decoded(setting: Setting, name: str, folder: Path, goal: float) -> list[Row]:
+    found = setting.cold("decoders", folder=folder).report
+    row = Row(
+        f"decoding and preprocessing, {name}", "Pillow, one thread",
+        f"{1000 * found['ours']:.1f} ms/photo", f"{1000 * found['pillow']:.1f} ms/photo",
+        found["pillow"] / found["ours"], goal,
+        note=f"of 255 levels, mean difference {found['mean']:.2f}, 99.9 % within "
+        f"{found['most']:.1f}, largest {found['largest']:.1f}",
+    )  # fmt: skip
+    return [row]
+
+
+def cold_start(setting: Setting) -> Iterator[Task]:
+    """Yield what measures the command line on one photo against a short script, taking turns."""
+    yield lambda: list(_cold_start(setting))
+
+
+def _cold_start(setting: Setting) -> Iterator[Row]:
     photo = next(setting.insects.rglob("*.jpg"))
     program = Path(sys.executable).with_name("pyflux-transfer")
     commands = {

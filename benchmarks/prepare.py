@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks import measure, networks, photos
+from benchmarks import ceiling, measure, networks, photos
 
 
 def main(folder: str, large: int, train: int, valid: int) -> None:
@@ -19,7 +20,7 @@ def main(folder: str, large: int, train: int, valid: int) -> None:
         networks.write_weights(architecture, samples, place / f"{architecture}.safetensors")
     np.save(place / "images.npy", networks.images(sorted((place / "insects").rglob("*.jpg"))))
     measure.finish(
-        ceiling={precision: measure.ceiling(precision) for precision in ("fp32", "bf16")},
+        ceiling={name: asdict(ceiling.ceiling(name)) for name in ("fp32", "bf16")},
         flops={name: networks.flops(name) for name in ("resnet50", "resnet18")},
     )
 

@@ -11,7 +11,8 @@ behind cannot hide it.
 
 The services take turns in short windows. Shown are medians over the quiet windows, those in which
 other programs used less than a fifth of a core ("others" tells how much). "cpu ms" is the processor
-time a photo of all processes of a service, "busiest" that of its busiest process.
+time a photo of all processes of a service, "busiest" that of its busiest process, "load" that of
+the load generator, which takes it from the same cores. Of ours each kind of process is shown, too.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from measure import busy_s
 from PIL import Image, ImageFilter
 
 HERE = Path(__file__).parent
+# What of a process's command line tells its role in our service.
+_ROLES = {"serving.worker": "worker", "data.decoder": "decoding"}
 CONCURRENCY = (1, 8, 64)
 QUIET_CORES = 0.2
 LEAD_S = 1.0
@@ -202,6 +205,14 @@ class Target:
         parent = psutil.Process(self.process.pid)
         return [parent, *parent.children(recursive=True)]
 
+    def roles(self) -> dict[int, str]:
+        """Return what each process of ours does."""
+        lines = {each.pid: " ".join(each.cmdline()) for each in self.family()}
+        return {
+            pid: next((role for part, role in _ROLES.items() if part in line), "web")
+            for pid, line in lines.items()
+        }
+
     def processor_s(self) -> dict[int, float]:
         """Return each process' processor time, which a busy machine does not stretch."""
         return {process.pid: sum(process.cpu_times()[:2]) for process in self.family()}
@@ -244,9 +255,15 @@ def window(target: Target, run: Callable[[int], Any], seconds: float) -> dict[st
     after = target.processor_s()
     count = max(sum(status == 200 for status, _, _ in found), 1)
     spent = [after[pid] - before.get(pid, 0) for pid in after]
-    others = busy_s() - all_before - sum(spent) - (time.process_time() - mine)
+    mine = time.process_time() - mine
+    others = busy_s() - all_before - sum(spent) - mine
+    by_role = dict.fromkeys(("web ms", "worker ms", "decoding ms"), 0.0)
+    for pid, role in target.roles().items():
+        by_role[f"{role} ms"] += 1000 * (after.get(pid, 0) - before.get(pid, 0)) / count
     return {
         **row,
+        **by_role,
+        "load_ms": 1000 * mine / count,
         "cpu_ms": 1000 * sum(spent) / count,
         "busiest_ms": 1000 * max(spent) / count,
         "others": others / (time.perf_counter() - began),
@@ -258,7 +275,8 @@ def show(name: str, load: str, rows: list[dict[str, float]]) -> None:
     rows = sorted(rows, key=lambda row: row["others"])
     quiet = [row for row in rows if row["others"] < QUIET_CORES]
     quiet = quiet if len(quiet) > 3 else rows[:3]
-    columns = ("per_s", "p50_ms", "p99_ms", "refused", "errors", "cpu_ms", "busiest_ms", "others")
+    columns = ("per_s", "p50_ms", "p99_ms", "refused", "errors", "cpu_ms", "busiest_ms", "load_ms",
+               "others")  # fmt: skip
     values = [f"{np.median([row[key] for row in quiet]):8.1f}" for key in columns]
     print(f"{name:9} {load:10}", *values, f"{len(quiet):4}/{len(rows)}", flush=True)
 
@@ -286,7 +304,17 @@ def main() -> None:
         for target in targets:
             asyncio.run(closed_loop(target.port, 8, 1.5))  # warm
             target.pause()
-        titles = ("photos/s", "p50 ms", "p99 ms", "429", "errors", "cpu ms", "busiest", "others")
+        titles = (
+            "photos/s",
+            "p50 ms",
+            "p99 ms",
+            "429",
+            "errors",
+            "cpu ms",
+            "busiest",
+            "load",
+            "others",
+        )
         print(f"{'target':9} {'load':10}", *(f"{title:>8}" for title in titles), " windows")
         for load, run in loads:
             compare(targets, load, run, options)
@@ -312,6 +340,9 @@ def compare(
         if target.name == "ours":
             parts = stages(sums[0], sums[-1])
             print("   of that, ms:", json.dumps({k: round(v, 2) for k, v in parts.items()}))
+            kinds = ("web ms", "worker ms", "decoding ms")
+            spent = {k: round(float(np.median([r[k] for r in rows["ours"]])), 2) for k in kinds}
+            print("   processors, a photo:", json.dumps(spent))
 
 
 if __name__ == "__main__":

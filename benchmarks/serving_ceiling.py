@@ -34,11 +34,10 @@ def processor_ms(function: Callable[[], object], images: int) -> float:
     return float(np.median(spent))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("bundle")
+def costs(bundle: str) -> tuple[float, float]:
+    """Return the processor milliseconds a photo of the network, and of the decoding."""
     keep_memory()  # as a worker does
-    model = open_model(parser.parse_args().bundle)
+    model = open_model(bundle)
     files, cores = photos(), len(os.sched_getaffinity(0))
 
     def decode() -> list[np.ndarray]:
@@ -46,7 +45,14 @@ def main() -> None:
 
     batch = np.stack((decode() * cores)[: MAX_BATCH * cores])
     network = processor_ms(lambda: model.predict(batch), len(batch))
-    decoding = processor_ms(decode, len(files))
+    return network, processor_ms(decode, len(files))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("bundle")
+    network, decoding = costs(parser.parse_args().bundle)
+    cores = len(os.sched_getaffinity(0))
     print(f"network {network:.2f} ms, decoding {decoding:.2f} ms, {cores} cores: ", end="")
     print(f"{1000 * cores / (network + decoding):.0f} photos/s")
 

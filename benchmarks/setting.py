@@ -19,6 +19,7 @@ class Setting:
     tiny: bool
     ceiling: dict[str, float]  # FLOP/s by precision
     flops: dict[str, float]  # of one image by architecture
+    ceiling_by: dict[str, str]  # what reached it
     _caches: itertools.count = field(default_factory=itertools.count)  # type: ignore[type-arg]
 
     @classmethod
@@ -29,7 +30,10 @@ class Setting:
         made = measure.process(
             "prepare", folder / "cache", folder=folder, large=large, train=train, valid=valid
         )
-        return cls(folder, full, tiny, **made.report)
+        found, flops = made.report["ceiling"], made.report["flops"]
+        best = {precision: row["flops"] for precision, row in found.items()}
+        by = {precision: row["by"] for precision, row in found.items()}
+        return cls(folder, full, tiny, best, flops, by)
 
     @property
     def insects(self) -> Path:
@@ -48,6 +52,15 @@ class Setting:
     def cold(self, module: str, **arguments: Any) -> measure.Cost:
         """Run a process that finds nothing from earlier runs in its cache."""
         return measure.process(module, self.folder / f"cache{next(self._caches)}", **arguments)
+
+    @property
+    def ceilings(self) -> str:
+        """Tell the ceilings and what reached them."""
+        each = (
+            f"{name} {1e-9 * flops:,.0f} GFLOP/s ({self.ceiling_by[name]})"
+            for name, flops in self.ceiling.items()
+        )
+        return "ceiling: " + ", ".join(each)
 
     def share(self, flops: float, seconds: float, precision: str) -> str:
         """Say which part of the ceiling of that precision was reached."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -39,6 +39,9 @@ class Row:
         ratio = f"{self.ratio:.2f}×" if self.ratio is not None else "–"
         return (self.name, self.peer, self.ours, self.theirs, ratio, goal, mark, self.note)
 
+
+# What is measured together: its rows, anew at each call.
+Task = Callable[[], list[Row]]
 
 _HEADER = ("what", "peer", "ours", "peer's", "ratio", "goal", "met", "notes")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
 from benchmarks.measure import Cost
 from benchmarks.setting import Setting
-from benchmarks.table import Row
+from benchmarks.table import Row, Task
 
 MIB = 2**20
 PEER = "tutorial loop, eager fp32, batch 4"
@@ -36,15 +37,19 @@ _WORK = (
 )
 
 
-def rows(setting: Setting) -> Iterator[Row]:
-    """Measure training."""
+def tasks(setting: Setting) -> Iterator[Task]:
+    """Yield what measures training."""
     for work in _WORK:
-        ours = _ours(setting, setting.insects, work.architecture, work.cut, work.epochs)
-        theirs = _theirs(setting, work, work.epochs if setting.full else work.peer_epochs)
-        yield _time(setting, work, ours, theirs)
-        if work is _WORK[0]:
-            yield _larger_batches(setting, work, ours, theirs)
-            yield _memory(ours, theirs)
+        yield partial(_trained, setting, work)
+
+
+def _trained(setting: Setting, work: Work) -> list[Row]:
+    ours = _ours(setting, setting.insects, work.architecture, work.cut, work.epochs)
+    theirs = _theirs(setting, work, work.epochs if setting.full else work.peer_epochs)
+    rows = [_time(setting, work, ours, theirs)]
+    if work is _WORK[0]:
+        rows += [_larger_batches(setting, work, ours, theirs), _memory(ours, theirs)]
+    return rows
 
 
 def _time(setting: Setting, work: Work, ours: Cost, theirs: Cost) -> Row:
@@ -98,24 +103,61 @@ def _memory(ours: Cost, theirs: Cost) -> Row:
     )  # fmt: skip
 
 
-def growth(setting: Setting) -> Iterator[Row]:
-    """Measure ten times as many images, features on disk."""
-    few = 30 if setting.tiny else 300
-    costs = [_grown(setting, count) for count in (few, 10 * few)]
+@dataclass(frozen=True)
+class Growth:
+    """One training task on a few images and on many times as many."""
+
+    name: str
+    architecture: str
+    cut: str
+    solver: str
+    few: int
+    times: int
+    size: int | None = None  # of an image, None for the network's own
+    drawn: bool = False  # weights: drawn by us, or the file of the other rows
+
+
+_GROWTH = (
+    Growth("ResNet-18, last stage, 1 epoch", "resnet18", "stage4", "steps", 300, 10),
+    Growth("ResNet-18, head solved", "resnet18", "head", "lbfgs", 300, 10),
+)
+# A hundred times as many, in a time that can be waited for: a small network on small images.
+_LARGE = (
+    Growth("MobileNetV3 at 64 pixels, last stage, 1 epoch", "mobilenet_v3_small", "block6", "steps",
+           300, 100, 64, drawn=True),
+    Growth("MobileNetV3 at 64 pixels, head solved", "mobilenet_v3_small", "head", "lbfgs",
+           300, 100, 64, drawn=True),
+)  # fmt: skip
+
+
+def growth(setting: Setting) -> Iterator[Task]:
+    """Yield what measures many times as many images, features on disk."""
+    for each in (*_GROWTH, *(_LARGE if setting.full else ())):
+        work = replace(each, few=each.few // 10) if setting.tiny else each
+        yield partial(_growth, setting, work)
+
+
+def _growth(setting: Setting, work: Growth) -> list[Row]:
+    many = work.few * work.times
+    costs = [_grown(setting, work, count) for count in (work.few, many)]
     seconds = [sum(cost.report["seconds"].values()) for cost in costs]
-    name = f"growth, {few} → {10 * few:,} images, ResNet-18, last stage, 1 epoch"
-    yield Row(
-        f"{name}: time", "itself", f"{seconds[1]:.1f} s", f"{seconds[0]:.1f} s",
-        seconds[1] / seconds[0], 10.5, at_most=True, note="decode, trunk, tail and cache summed",
-    )  # fmt: skip
     peaks = [cost.peak_bytes for cost in costs]
-    yield Row(
-        f"{name}: peak RSS", "itself", f"{peaks[1] / MIB:.0f} MiB", f"{peaks[0] / MIB:.0f} MiB",
-        peaks[1] / peaks[0], 1.1, at_most=True, note="features: 200 KiB an image, on disk",
-    )  # fmt: skip
+    name = f"growth, {work.few} → {many:,} images, {work.name}"
+    return [
+        Row(
+            f"{name}: time", "itself", f"{seconds[1]:.1f} s", f"{seconds[0]:.1f} s",
+            seconds[1] / seconds[0], 1.05 * work.times, at_most=True,
+            note="decode, trunk, tail and cache summed",
+        ),
+        Row(
+            f"{name}: peak RSS", "itself", f"{peaks[1] / MIB:.0f} MiB",
+            f"{peaks[0] / MIB:.0f} MiB", peaks[1] / peaks[0], 1.1, at_most=True,
+            note="features on disk",
+        ),
+    ]  # fmt: skip
 
 
-def _grown(setting: Setting, count: int) -> Cost:
+def _grown(setting: Setting, work: Growth, count: int) -> Cost:
     """Train on `count` different files: photos with a number behind the end of the picture."""
     photos = sorted(setting.insects.rglob("*.jpg"))
     folder = setting.folder / f"grown{count}"
@@ -125,16 +167,18 @@ def _grown(setting: Setting, count: int) -> Cost:
         target = folder / split / photo.parent.name / f"{index:05}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(photo.read_bytes() + index.to_bytes(4, "big"))
-    cost = _ours(setting, folder, "resnet18", "stage4", 1, cache=True)
+    cost = setting.cold(
+        "ours", folder=folder, architecture=work.architecture, cut=work.cut, epochs=1, cache=True,
+        weights=None if work.drawn else setting.weights(work.architecture), solver=work.solver,
+        size=work.size, out=setting.folder / "trained.safetensors",
+    )  # fmt: skip
     shutil.rmtree(folder)
     return cost
 
 
-def _ours(
-    setting: Setting, photos: Path, architecture: str, cut: str, epochs: int, cache: bool = False
-) -> Cost:
+def _ours(setting: Setting, photos: Path, architecture: str, cut: str, epochs: int) -> Cost:
     return setting.cold(
-        "ours", folder=photos, architecture=architecture, cut=cut, epochs=epochs, cache=cache,
+        "ours", folder=photos, architecture=architecture, cut=cut, epochs=epochs,
         weights=setting.weights(architecture), out=setting.folder / "trained.safetensors",
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -9,8 +10,10 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from pyflux_transfer._version import __version__
 from pyflux_transfer.serving import schemas
@@ -80,13 +83,6 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                 headers={"WWW-Authenticate": "Bearer"},
             )
 
-    @app.post(
-        "/predict",
-        dependencies=[Depends(key), Depends(_BEARER), Depends(_HEADER)],
-        response_model=schemas.Predictions,
-        responses=_errors(400, 401, 408, 413, 415, 422, 429, 500, 503, 504),
-        openapi_extra={"requestBody": _BODY},
-    )
     async def predict(
         request: Request,
         top: Annotated[int, Query(ge=1, le=1000, description="Labels an image.")] = 3,
@@ -108,6 +104,17 @@ def _add_routes(app: FastAPI, service: Service) -> None:
                 },
             }
         )
+
+    app.router.add_api_route(
+        "/predict",
+        predict,
+        methods=["POST"],
+        dependencies=[Depends(key), Depends(_BEARER), Depends(_HEADER)],
+        response_model=schemas.Predictions,
+        responses=_errors(400, 401, 408, 413, 415, 422, 429, 500, 503, 504),
+        openapi_extra={"requestBody": _BODY},
+        route_class_override=_direct(key),
+    )
 
     @app.get(
         "/model",
@@ -163,6 +170,26 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     async def description() -> Response:
         return HTMLResponse(docs, headers=PAGE_POLICY)
+
+
+def _direct(admit: Callable[[Request], Awaitable[None]]) -> type[APIRoute]:
+    """Return a kind of route that calls its endpoint straight away where there is no query.
+
+    FastAPI's own way, which looks for parameters and dependencies anew at each request, takes a
+    sixth of the web process's time; a query still goes through it.
+    """
+
+    class Direct(APIRoute):
+        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["query_string"] or scope["method"] not in (self.methods or ()):
+                await super().handle(scope, receive, send)
+                return
+            request = Request(scope, receive, send)
+            await admit(request)
+            response = await self.endpoint(request)
+            await response(scope, receive, send)
+
+    return Direct
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

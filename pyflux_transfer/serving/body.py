@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,13 +85,37 @@ async def receive_body(
             if not message.get("more_body", False):
                 return b"".join(pieces)
 
-    try:
-        body = await asyncio.wait_for(collect(), seconds)
-    except asyncio.TimeoutError:
-        raise Problem("slow_request", f"The body was not complete after {seconds:g} s.") from None
+    body = await _within(seconds, collect())
     if not body:
         raise Problem("malformed_body", "The body is empty.")
     return body
+
+
+async def _within(seconds: float, collecting: Coroutine[Any, Any, bytes]) -> bytes:
+    """Return what is collected; raise Problem `slow_request` when the seconds are over.
+
+    It runs in the caller's own task: `asyncio.wait_for` makes one for each body, which takes as
+    long as all the rest.
+    """
+    task, late = asyncio.current_task(), False
+    assert task
+
+    def expire() -> None:
+        nonlocal late
+        late = True
+        task.cancel()
+
+    alarm = asyncio.get_running_loop().call_later(seconds, expire)
+    try:
+        return await collecting
+    except asyncio.CancelledError:
+        if not late:
+            raise
+        if sys.version_info >= (3, 11):
+            task.uncancel()
+        raise Problem("slow_request", f"The body was not complete after {seconds:g} s.") from None
+    finally:
+        alarm.cancel()
 
 
 def _too_large(size: int, limit: int) -> Problem:

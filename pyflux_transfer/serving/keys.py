@@ -58,7 +58,8 @@ class Keys:
         """Return who asks: the name of the key, or the address where no key is needed."""
         if self._names:
             return self.name(request.headers) or ""
-        return request.client.host if request.client else ""
+        host, _ = request.scope.get("client") or ("", 0)
+        return str(host)
 
     def label(self, request: HTTPConnection) -> str:
         """Return who asks, for metrics: the name of a key, of which there are few, or nothing."""

@@ -56,15 +56,33 @@ class Lease:
         """
         loop, slot = asyncio.get_running_loop(), self.slots[place]
         target = self._ring.images[slot]
+        waiting: asyncio.Future[object] = loop.create_future()
 
         def done(_: object) -> None:
+            # One call into the loop for both: each wakes it by a write of its own.
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self.deployment.release, [slot])
+                loop.call_soon_threadsafe(land)
+
+        def land() -> None:
+            self.deployment.release([slot])
+            if waiting.done():  # nobody waits any more
+                return
+            if running.cancelled():
+                waiting.cancel()
+            elif error := running.exception():
+                waiting.set_exception(error)
+            else:
+                waiting.set_result(running.result())
+
+        def given_up(_: object) -> None:
+            if waiting.cancelled():
+                running.cancel()
 
         self.deployment.hold([slot])
         running = submit(load, target)
         running.add_done_callback(done)
-        return asyncio.wrap_future(running)
+        waiting.add_done_callback(given_up)
+        return waiting
 
     @property
     def heats(self) -> list[str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import signal
@@ -143,6 +144,9 @@ def run(settings: Settings) -> int:
                 log.error("%s The old certificate stays.", error)
 
     server = Server(config, reload, app.state.failure)
+    # What is loaded now stays: not to look through it again and again saves a part of the time.
+    gc.collect()
+    gc.freeze()
     try:
         server.run()
     except SystemExit:  # uvicorn's way to say that it could not start; it has logged why

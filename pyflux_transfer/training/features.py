@@ -35,7 +35,9 @@ from pyflux_transfer.training.callbacks import Silent, Timer, Watcher
 from pyflux_transfer.training.shelves import Shelves
 from pyflux_transfer.training.store import Store
 
-MEMORY_BYTES = 2**28  # small: the system keeps files that are read again in memory by itself
+# Small: the system keeps files that are read again in memory by itself, and memory shall not grow
+# with the photos. Reading takes a thousandth of a step's time.
+MEMORY_BYTES = 2**25
 Indices = Sequence[int] | NDArray[np.int64]
 
 

@@ -17,7 +17,7 @@ import shutil
 import time
 import weakref
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -34,6 +34,7 @@ KEY_BYTES, SUM_BYTES = 32, 4
 BESIDE_BYTES = KEY_BYTES + SUM_BYTES  # what a row takes beside its numbers
 DISK_BYTES = 10 * 2**30
 SYNC_BYTES, SYNC_S = 2**26, 2.0  # rows may wait so long for their keys, and be lost in a crash
+RUN = 256  # rows that are read at once
 _META, _ROWS, _SUMS, _KEYS = "meta.json", "rows.f32", "sums.bin", "keys.bin"
 
 
@@ -134,9 +135,11 @@ class Store:
         Reads instead of mapping the file: what was read does not stay in the process's memory.
         """
         out = np.empty((len(keys), *self.shape), np.float32)
-        for row, key in zip(out, keys, strict=True):
-            self._rows.seek(self.index[key] * self._row_bytes)
-            if self._rows.readinto(row.data.cast("B")) != self._row_bytes:  # type: ignore[attr-defined]
+        places = [self.index[key] for key in keys]
+        for begin, end in _runs(places):
+            self._rows.seek(places[begin] * self._row_bytes)
+            wanted = out[begin:end].data.cast("B")
+            if self._rows.readinto(wanted) != len(wanted):  # type: ignore[attr-defined]
                 raise StorageError(
                     "The feature cache was changed by another program. Clear it: "
                     "pyflux-transfer cache --clear."
@@ -148,6 +151,19 @@ class Store:
         with contextlib.suppress(StorageError):
             self.flush()
         self._closer()
+
+
+def _runs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield (begin, end) of the stretches that lie behind each other in the file.
+
+    None is longer than RUN: a single read may bring no more than 2 GiB.
+    """
+    begin = 0
+    for end in range(1, len(places) + 1):
+        behind = end < len(places) and places[end] == places[end - 1] + 1
+        if not behind or end - begin == RUN:
+            yield begin, end
+            begin = end
 
 
 def _full(error: OSError) -> StorageError:

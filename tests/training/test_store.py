@@ -49,6 +49,19 @@ def test_rows_come_back_by_key_in_any_order(tmp_path: Path) -> None:
     one.close()
 
 
+def test_rows_that_lie_behind_each_other_are_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "RUN", 3)
+    assert list(store._runs([4, 5, 6, 7, 2, 3, 3, 2])) == [(0, 3), (3, 4), (4, 6), (6, 7), (7, 8)]
+    assert list(store._runs([])) == []
+    one = Store(tmp_path / "s", SHAPE)
+    one.append([key(n) for n in range(9)], rows(*range(9)))
+    asked = [2, 3, 4, 5, 6, 0, 1, 8, 7, 7]
+    np.testing.assert_array_equal(one.read([key(n) for n in asked]), rows(*asked))
+    one.close()
+
+
 def test_rows_are_there_when_it_is_opened_again(tmp_path: Path) -> None:
     again = Store(filled(tmp_path / "s", 5, 6), SHAPE)
     assert set(again.index) == {key(5), key(6)}

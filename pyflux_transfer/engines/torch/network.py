@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from pyflux_transfer._version import __version__
 from pyflux_transfer.engines.base import (
     Labels,
     Plan,
@@ -32,6 +34,7 @@ from pyflux_transfer.engines.base import (
     tail_stages,
 )
 from pyflux_transfer.engines.process import claim, rebuilt
+from pyflux_transfer.engines.torch import choice
 from pyflux_transfer.engines.torch.allocator import keep_memory
 from pyflux_transfer.engines.torch.convolution import has_bf16
 from pyflux_transfer.engines.torch.fast import FastRunner, agrees
@@ -91,8 +94,8 @@ class TorchNetwork:
         self._optimizer: Optimizer | None = None
         if plan.precision == "bf16" and not has_bf16(self._device):
             raise InputError(
-                "precision='bf16' needs a processor with AMX or AVX512-BF16, or a GPU that has "
-                "it; this machine has none. Use precision='auto' or 'fp32'."
+                "precision='bf16' needs a processor with AVX-512, or a GPU that has bfloat16; this "
+                "machine has none. Use precision='auto' or 'fp32'."
             )
 
     @property
@@ -104,7 +107,7 @@ class TorchNetwork:
 
     @property
     def precision(self) -> str:
-        """Precision of evaluation; "auto" is decided once, with the weights at the first use."""
+        """Precision of evaluation; "auto" is decided at the first use: by speed and agreement."""
         return "bf16" if self._evaluation.dtype == torch.bfloat16 else "fp32"
 
     @property
@@ -264,18 +267,32 @@ class TorchNetwork:
     def _chosen_runner(self) -> FastRunner:
         half = self._plan.precision
         if half == "auto":
-            half = "bf16" if self._bf16_agrees() else "fp32"
+            half = "bf16" if self._bf16_is_best() else "fp32"
         return FastRunner(self.tensors, torch.bfloat16 if half == "bf16" else torch.float32)
 
-    def _bf16_agrees(self) -> bool:
-        """Ask a runner of its own: what it prepares, for small images, goes with it."""
-        tensors = self.tensors
+    def _bf16_is_best(self) -> bool:
+        """Tell whether bfloat16 can be had here, pays, and agrees with float32.
+
+        Runners of their own are asked: what they prepare, for small images, goes with them.
+        """
         try:
-            return has_bf16(self._device) and agrees(
-                FastRunner(tensors, torch.bfloat16), self._blocks
+            return (
+                has_bf16(self._device)
+                and self._bf16_pays()
+                and agrees(FastRunner(self.tensors, torch.bfloat16), self._blocks)
             )
         except EngineError:  # a unit that cannot be computed in bfloat16 here
             return False
+
+    def _bf16_pays(self) -> bool:
+        """Tell whether bfloat16 is the faster one: by measurement, on a graphics card always."""
+        if self._device.type != "cpu":
+            return True
+        row = self._plan.architecture
+        side = row.preprocessing.crop
+        kind = f"{row.name} at {side}; pyflux-transfer {__version__}; {self.arithmetic}"
+        measure = partial(choice.measured, self._blocks, self.tensors, side)
+        return choice.gains(choice.kept(kind, measure))
 
     @property
     def _training(self) -> Optimizer:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from pyflux_transfer.engines.base import OPTIMIZERS, Network, Plan, Precision, Update
+from pyflux_transfer.engines.torch import choice as torch_choice
 from pyflux_transfer.engines.torch import convolution as torch_convolution
 from pyflux_transfer.engines.torch import fast as torch_fast
 from pyflux_transfer.engines.torch.network import TorchNetwork, build
@@ -266,14 +267,38 @@ def precision(asked: Precision) -> str:
     return build(Plan(MODELS["resnet18"], Head(3), precision=asked)).precision
 
 
-@pytest.mark.usefixtures("_half")
-def test_auto_takes_bf16_where_the_check_agrees() -> None:
-    assert (precision("fp32"), precision("bf16"), precision("auto")) == ("fp32", "bf16", "bf16")
+def measured(monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float) -> None:
+    """Let the measurement find these times."""
+    monkeypatch.setattr(torch_choice, "_known", {})
+    monkeypatch.setattr(torch_choice, "measured", lambda *_: {"fp32": fp32, "bf16": bf16})
 
 
 @pytest.mark.usefixtures("_half")
-def test_auto_stays_with_fp32_where_the_check_does_not_agree() -> None:
+@pytest.mark.parametrize(("fp32", "auto"), [(2.0, "bf16"), (1.0, "fp32")])
+def test_auto_takes_bf16_where_it_is_faster_and_the_check_agrees(
+    monkeypatch: pytest.MonkeyPatch, fp32: float, auto: str
+) -> None:
+    measured(monkeypatch, fp32, 1.0)
+    assert (precision("fp32"), precision("bf16"), precision("auto")) == ("fp32", "bf16", auto)
+
+
+@pytest.mark.usefixtures("_half")
+def test_auto_stays_with_its_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of one precision must not be computed in the other the next time."""
+    measured(monkeypatch, 2.0, 1.0)
+    assert precision("auto") == "bf16"
+    monkeypatch.setattr(torch_choice, "measured", lambda *_: {"fp32": 1.0, "bf16": 2.0})
+    assert precision("auto") == "bf16"
+    torch_choice._known.clear()  # as in another process
+    assert precision("auto") == "bf16"
+
+
+@pytest.mark.usefixtures("_half")
+def test_auto_stays_with_fp32_where_the_check_does_not_agree(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A bias that the next BatchNorm takes away again leaves bfloat16 nothing but its rounding."""
+    measured(monkeypatch, 2.0, 1.0)
     network = build(Plan(fake.TINY, Head(3), precision="auto"))
     state = network.state()
     state["bn1.bias"] += 3e4
