@@ -24,8 +24,10 @@ from pyflux_transfer.data.tabular.contents import content
 from pyflux_transfer.data.tabular.rows import Table, Tabular
 from pyflux_transfer.data.walk import cause
 from pyflux_transfer.engines.base import Network, Plan, Precision
+from pyflux_transfer.engines.choice import Asked, choose
 from pyflux_transfer.errors import EngineError, ImageError, InputError, readable, shortened
 from pyflux_transfer.insight.belonging import Belonging, reach
+from pyflux_transfer.insight.heatmap import needs_gradient
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import resolve_cut
@@ -75,6 +77,19 @@ def _answer_html(answer: Prediction) -> str:
     if answer.sure is not None:
         told = f" – {SURE[answer.sure]} (belonging {answer.belonging:.2f})"
     return f"<table><caption>{escape(answer.name)}{told}</caption>{rows}</table>"
+
+
+def engine_for(
+    bundle: Bundle, engine: str = "auto", device: str = "auto", precision: str = "auto",
+    *, photos: int | None = None, maps: bool = False,
+) -> tuple[str, str]:  # fmt: skip
+    """Return the engine that answers a bundle's photos, and one line saying why.
+
+    As `engines.choice.choose` says; `maps` are heat maps.
+    """
+    side = bundle.preprocessing.crop
+    gradients = maps and needs_gradient(Plan(bundle.row, bundle.head).units, (1, 3, side, side))
+    return choose(engine, Asked(bundle.row, device, precision, photos, gradients))
 
 
 def restore(

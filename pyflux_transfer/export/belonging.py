@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyflux_transfer.export.layers import Writer
+from pyflux_transfer.engines.onnx.layers import Writer
 from pyflux_transfer.insight.belonging import SPREAD, Belonging
 
 SCOPE = "belonging"

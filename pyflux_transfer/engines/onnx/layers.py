@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pyflux_transfer.export.graph import Anything, Graph
+from pyflux_transfer.engines.onnx.graph import Anything, Graph
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import Layer
 
