@@ -29,7 +29,7 @@ from pyflux_transfer.errors import EngineError, ImageError, InputError, readable
 from pyflux_transfer.insight.belonging import Belonging, reach
 from pyflux_transfer.insight.heatmap import needs_gradient
 from pyflux_transfer.networks.preprocessing import Preprocessing
-from pyflux_transfer.networks.tensors import Array
+from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.networks.units import resolve_cut
 
 Photos = Source | Table | Tabular | Iterable[Source]
@@ -99,9 +99,17 @@ def restore(
     name, _ = engines.choose(engine)
     plan = Plan(bundle.row, bundle.head, None, precision, device)  # type: ignore[arg-type]
     network = engines.build(name, plan)
-    network.load_state(bundle.state)
+    network.load_state(_unwritable(bundle.state) if name == "onnx" else bundle.state)
     network.cut_at(resolve_cut(network.units, "head"))
     return network
+
+
+def _unwritable(state: State) -> State:
+    """Return views that cannot be written: what takes them need not copy the weights."""
+    views = {name: value.view() for name, value in state.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return views
 
 
 def probabilities(network: Network, images: Array, temperature: float = 1.0) -> Array:

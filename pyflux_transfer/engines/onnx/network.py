@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
@@ -90,6 +91,7 @@ class OnnxNetwork:
         self._state: State = {}
         self._sessions: OrderedDict[tuple[int, int, Shape, int], Session] = OrderedDict()
         self._lock = Lock()
+        self._busy = 0
 
     @property
     def arithmetic(self) -> str:
@@ -140,7 +142,7 @@ class OnnxNetwork:
     def load_state(self, state: State) -> None:
         """Replace all tensors; names, counts and shapes are compared before the first write.
 
-        Arrays that own their memory as float32 and cannot be written are shared, others copied.
+        Arrays that nobody can write are shared, others copied.
         """
         check_state(state, self.units)
         self._state = {name: _kept(state[name]) for name in tensors(self.units)}
@@ -187,30 +189,38 @@ class OnnxNetwork:
         claim(__name__)
         check_fit(self.units[start], x.shape)
         threads = _threads()
-        # A lone image is shared by all threads; of several, each thread takes some.
-        session = self._session(start, stop, (1, *x.shape[1:]), threads if len(x) == 1 else 1)
-        if len(x) == 1:
-            return session(x)
-        found = np.empty((len(x), *session.output[1:]), np.float32)
+        with self._under_way() as others:
+            alone = len(x) == 1 and not others
+            session = self._session(start, stop, (1, *x.shape[1:]), threads if alone else 1)
+            if len(x) == 1:
+                return session(x)
+            return _spread(session, x, threads)
 
-        def one(index: int) -> None:
-            found[index] = session(x[index : index + 1])[0]
-
-        run = map if threads == 1 else _pool(threads).map
-        for _ in run(one, range(len(x))):
-            pass
-        return found
+    @contextmanager
+    def _under_way(self) -> Iterator[int]:
+        """Give the count of evaluations that are under way beside this one."""
+        with self._lock:
+            others, self._busy = self._busy, self._busy + 1
+        try:
+            yield others
+        finally:
+            with self._lock:
+                self._busy -= 1
 
     def _session(self, start: int, stop: int, shape: Shape, threads: int) -> Session:
-        key = (start, stop, shape, threads)
+        """Return a session whose layers so many threads share: bits do not depend on their count.
+
+        Where there is one for one thread already, it answers: another would take longer to make.
+        """
         with self._lock:
-            session = self._sessions.get(key)
-            if session is None:
-                session = Session(self.units[start:stop], self.tensors, shape, threads)
-                self._sessions[key] = session
+            places = [(start, stop, shape, count) for count in (threads, 1)]
+            key = next((place for place in places if place in self._sessions), places[0])
+            if key not in self._sessions:
+                made = Session(self.units[start:stop], self.tensors, shape, threads)
+                self._sessions[key] = made
                 self._forget()
             self._sessions.move_to_end(key)
-            return session
+            return self._sessions[key]
 
     def _forget(self) -> None:
         whole = sum(value.nbytes for value in self.tensors.values())
@@ -221,11 +231,23 @@ class OnnxNetwork:
         return sum(session.bytes for session in self._sessions.values())
 
 
+def _spread(session: Session, x: Array, threads: int) -> Array:
+    """Return a session's answers for examples of which each is computed by one thread."""
+    found = np.empty((len(x), *session.output[1:]), np.float32)
+
+    def one(index: int) -> None:
+        found[index] = session(x[index : index + 1])[0]
+
+    run = map if threads == 1 else _pool(threads).map
+    for _ in run(one, range(len(x))):
+        pass
+    return found
+
+
 def _kept(value: Array) -> Array:
     """Return what nobody else changes: a copy, or the array where it can be written no more."""
-    if value.flags.owndata and not value.flags.writeable and value.dtype == np.float32:
-        return value
-    return np.array(value, np.float32, order="C")
+    shared = not value.flags.writeable and value.dtype == np.float32 and value.flags.c_contiguous
+    return value if shared else np.array(value, np.float32, order="C")
 
 
 def _refuse(what: str) -> NoReturn:
