@@ -101,8 +101,8 @@ def refuse_evaluating(engine: str) -> None:
     """Raise EngineError for an engine that does not train."""
     if engine in EVALUATING:
         raise EngineError(
-            f"The {engine} engine evaluates only. Load the network with engine='torch' or 'flux' "
-            "(--engine) to train it; where PyTorch is missing: pip install 'pyflux-transfer[torch]'"
+            f"The {engine} engine evaluates only. To train, use engine='torch' or engine='flux'; "
+            "where PyTorch is missing: pip install 'pyflux-transfer[torch]'"
         )
 
 

@@ -122,9 +122,7 @@ def _told_of_processor() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in (row.partition(":") for row in rows)}
 
 
-def visible_gpus(
-    outer: Mapping[str, str] = os.environ, devices: Path = Path("/dev")
-) -> list[str]:
+def visible_gpus(outer: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> list[str]:
     """Return the GPUs' numbers or names without asking an engine, which would load it."""
     named = outer.get("CUDA_VISIBLE_DEVICES")
     if named is not None:

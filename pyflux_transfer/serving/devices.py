@@ -42,4 +42,3 @@ def environments(
 
 def _gpus(settings: Settings, outer: Mapping[str, str]) -> list[str]:
     return [] if settings.device == "cpu" else visible_gpus(outer)
-

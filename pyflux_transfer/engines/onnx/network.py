@@ -60,12 +60,12 @@ def build(plan: Plan) -> OnnxNetwork:
         raise EngineError(refusal(plan.architecture))
     if plan.device == "cuda":
         raise EngineError(
-            "The onnx engine computes on the processor. Use device='auto' or 'cpu', or "
+            "The onnx engine computes on the processor. Use device='auto' or device='cpu', or "
             "engine='torch'."
         )
     if plan.precision == "bf16":
         raise InputError(
-            "The onnx engine computes in float32. Use precision='auto' or 'fp32', or "
+            "The onnx engine computes in float32. Use precision='auto' or precision='fp32', or "
             "engine='torch'."
         )
     return OnnxNetwork(plan)
@@ -252,8 +252,8 @@ def _kept(value: Array) -> Array:
 
 def _refuse(what: str) -> NoReturn:
     raise EngineError(
-        f"The onnx engine evaluates only: it does not {what}. Load it with engine='torch' or "
-        "'flux' (--engine); where PyTorch is missing: pip install 'pyflux-transfer[torch]'"
+        f"The onnx engine evaluates only: it does not {what}. Use engine='torch' or "
+        "engine='flux'; where PyTorch is missing: pip install 'pyflux-transfer[torch]'"
     )
 
 

@@ -177,7 +177,7 @@ def test_it_moves_to_other_processes_and_is_copied() -> None:
         np.testing.assert_array_equal(other.logits(other.embed(images)), expected)
 
 
-def x(network: Network) -> Array:
+def x() -> Array:
     return np.zeros((1, 3, 8, 8), np.float32)
 
 
@@ -185,8 +185,8 @@ def x(network: Network) -> Array:
     "call",
     [
         lambda n: n.prepare(Update()),
-        lambda n: n.step(x(n), np.zeros(1, np.int64), {}),
-        lambda n: n.logit_gradient(x(n), np.zeros(1, np.int64), 0),
+        lambda n: n.step(x(), np.zeros(1, np.int64), {}),
+        lambda n: n.logit_gradient(x(), np.zeros(1, np.int64), 0),
         lambda n: n.optimizer_state(),
         lambda n: n.load_optimizer_state({}),
     ],
@@ -198,9 +198,9 @@ def test_what_trains_is_refused_with_the_remedy(call: Callable[[Network], object
 
 
 def test_other_devices_and_precisions_are_refused() -> None:
-    with pytest.raises(EngineError, match="device='auto' or 'cpu'"):
+    with pytest.raises(EngineError, match="device='auto' or device='cpu'"):
         onnx.build(Plan(fake.TINY, device="cuda"))
-    with pytest.raises(InputError, match="precision='auto' or 'fp32'"):
+    with pytest.raises(InputError, match="precision='auto' or precision='fp32'"):
         onnx.build(Plan(fake.TINY, precision="bf16"))
     assert onnx.build(Plan(fake.TINY, precision="auto")).precision == "fp32"
 
