@@ -28,7 +28,7 @@ class Session:
     ) -> None:
         """Build it for one example of a shape (1, …). Raises InputError where it does not fit."""
         self.output = trace(units, shape)[-1].output
-        to = Writer(tensors)
+        to = Writer(tensors, folds=False)  # ONNX Runtime folds, without a copy of ours
         to.rename(write_units(to, units, GIVEN, shape), ANSWER)
         model, outside = to.outside((GIVEN, np.float32, shape), (ANSWER, np.float32, self.output))
         # What the session reads must live as long as it does.
