@@ -1,10 +1,13 @@
 """Prediction by every engine, beside ONNX Runtime as it comes and PyTorch eager and compiled.
 
-    python -m benchmarks.engines [ARCHITECTURE …] [--batches 1 4 16 64] [--peers PYTHON] [--avx2]
+    python -m benchmarks.engines [ARCHITECTURE …] [--batches 1 4 16 64] [--threads N]
+        [--peers PYTHON] [--avx2]
 
-Random weights, prepared batches, milliseconds an image: the shortest of several calls, in processes
-of their own that take turns. `--peers` names a Python with torchvision and timm, whose networks are
-run as they are; `--avx2` limits PyTorch (ONNX Runtime knows no such limit).
+Random weights, prepared batches, milliseconds an image: the shortest of several calls, by the
+wall's clock and, in brackets, by the processors' (see `clocks`), in processes of their own that
+take turns. `--peers` names a Python with torchvision and timm, whose networks are run as they are;
+`--avx2` limits PyTorch (ONNX Runtime knows no such limit). On a busy machine only the processors'
+clock and `--threads 1` mean something.
 """
 
 from __future__ import annotations
@@ -28,12 +31,13 @@ NAMES = (
 )  # fmt: skip
 OURS = {"onnx": "onnx", "torch fp32": "torch-fp32", "torch bf16": "torch-bf16", "ORT": "ort"}
 PEERS = {"eager": "eager", "compiled": "compiled"}
+Times = list[float]  # by the wall's clock, by the processors'
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 
 
 def measured(
     python: str, kind: str, name: str, batches: list[int], more: dict[str, str]
-) -> dict[str, float]:
+) -> dict[str, Times]:
     """Return milliseconds an image by batch, of a process of its own; none where it fails."""
     module = "benchmarks.engines_peer" if kind in PEERS.values() else "benchmarks.engines_ours"
     done = subprocess.run(
@@ -43,23 +47,29 @@ def measured(
     if done.returncode:
         print(f"{kind} {name}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
         return {}
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Times] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def rows(name: str, options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     """Yield the cells of an architecture, a row a batch."""
     kinds = {**OURS, **(PEERS if options.peers else {})}
-    best: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
+    best: dict[str, dict[str, Times]] = {kind: {} for kind in kinds}
     for _ in range(options.rounds):
         for kind, word in kinds.items():
             python = options.peers if kind in PEERS else sys.executable
             more = AVX2 if options.avx2 else {}
-            for batch, ms in measured(python, word, name, options.batches, more).items():
-                best[kind][batch] = min(ms, best[kind].get(batch, ms))
+            if options.threads:
+                more = {**more, "OMP_NUM_THREADS": str(options.threads)}
+            for batch, times in measured(python, word, name, options.batches, more).items():
+                before = best[kind].get(batch, times)
+                best[kind][batch] = [min(pair) for pair in zip(times, before, strict=True)]
     for batch in map(str, options.batches):
-        cells = (f"{found[batch]:.1f}" if batch in found else "–" for found in best.values())
-        yield (name, batch, *cells)
+        yield (name, batch, *(_cell(found.get(batch)) for found in best.values()))
+
+
+def _cell(times: Times | None) -> str:
+    return "{:.1f} ({:.1f})".format(*times) if times else "–"
 
 
 def main() -> None:
@@ -67,6 +77,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="architectures; one of each family by default")
     parser.add_argument("--batches", nargs="*", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="of each; all processors by default")
     parser.add_argument("--peers", help="a Python with torchvision and timm")
     parser.add_argument("--avx2", action="store_true", help="limit PyTorch to AVX2")
     options = parser.parse_args()

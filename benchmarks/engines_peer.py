@@ -10,9 +10,9 @@ import timm
 import torch
 import torchvision
 
-from benchmarks import measure
+from benchmarks.clocks import shortest
 
-SECONDS = 1.5
+SECONDS = 1.0
 _TIMM = {
     "efficientnet_lite0": "tf_efficientnet_lite0",
     "dinov2_vits14": "vit_small_patch14_dinov2",
@@ -31,7 +31,7 @@ def network(name: str, side: int) -> Any:
 
 
 def main(kind: str, name: str, *batches: str) -> None:
-    """Print milliseconds an image by batch."""
+    """Print milliseconds an image by batch, by both clocks."""
     side = _SIDES.get(name, 224)
     run = network(name, side)
     if kind == "compiled":
@@ -40,8 +40,8 @@ def main(kind: str, name: str, *batches: str) -> None:
     with torch.inference_mode():
         for batch in batches:
             images = torch.randn(int(batch), 3, side, side)
-            seconds = measure.best(lambda x=images: run(x), seconds=SECONDS)
-            found[batch] = 1000 * seconds / len(images)
+            times = shortest(lambda x=images: run(x), SECONDS)
+            found[batch] = [1000 * seconds / len(images) for seconds in times]
     print(json.dumps(found))
 
 
