@@ -28,6 +28,7 @@ from pyflux_transfer.engines.choice import Asked, choose
 from pyflux_transfer.errors import EngineError, ImageError, InputError, readable, shortened
 from pyflux_transfer.insight.belonging import Belonging, reach
 from pyflux_transfer.insight.heatmap import needs_gradient
+from pyflux_transfer.networks.outline import outline
 from pyflux_transfer.networks.preprocessing import Preprocessing
 from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.networks.units import resolve_cut
@@ -87,9 +88,14 @@ def engine_for(
 
     As `engines.choice.choose` says; `maps` are heat maps.
     """
-    side = bundle.preprocessing.crop
-    gradients = maps and needs_gradient(Plan(bundle.row, bundle.head).units, (1, 3, side, side))
-    return choose(engine, Asked(bundle.row, device, precision, photos, gradients))
+    if engine != "auto" or bundle.own:
+        return engines.choose(engine)
+    side, units = bundle.preprocessing.crop, Plan(bundle.row, bundle.head).units
+    shape = (1, 3, side, side)
+    (whole,) = outline(bundle.architecture, units, 0, shape, 0)
+    gradients = maps and needs_gradient(units, shape)
+    asked = Asked(whole.mult_adds or 0, device, precision, photos, gradients)
+    return choose(asked)
 
 
 def restore(

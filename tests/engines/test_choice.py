@@ -8,11 +8,12 @@ import pytest
 
 from pyflux_transfer import engines
 from pyflux_transfer.engines import choice
-from pyflux_transfer.engines.choice import MANY, Asked
+from pyflux_transfer.engines.choice import MUCH, Asked
 from pyflux_transfer.errors import EngineError, InputError
-from pyflux_transfer.networks.catalog import MODELS
 
-FEW = Asked(MODELS["resnet50"], photos=1)
+ONE = 4_000_000_000  # what a photo costs
+MANY = int(2 * MUCH / ONE)  # with two processors
+FEW = Asked(ONE, photos=1)
 REMEDY = "{} is not installed. Run: pip install 'pyflux-transfer[{}]'"
 
 
@@ -24,6 +25,7 @@ class Machine:
         self.gpus: list[str] = []
         self.flags: list[str] = []
         monkeypatch.setattr(engines, "missing", self.missing)
+        monkeypatch.setattr(choice, "cores", lambda: 2)
         monkeypatch.setattr(choice, "visible_gpus", lambda: self.gpus)
         monkeypatch.setattr(choice, "instructions", lambda: self.flags)
 
@@ -38,9 +40,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def test_what_is_asked_for_is_taken(machine: Machine) -> None:
     del machine
-    assert choice.choose("torch", FEW) == ("torch", "engine: torch (asked for)")
+    assert engines.choose("onnx") == ("onnx", "engine: onnx (asked for)")
     with pytest.raises(InputError, match="Did you mean 'onnx'"):
-        choice.choose("onxx", FEW)
+        engines.choose("onxx")
 
 
 def test_training_takes_flux_else_torch(machine: Machine) -> None:
@@ -63,8 +65,8 @@ def test_without_an_engine_that_trains_answers_are_left(machine: Machine) -> Non
 def test_a_few_photos_are_answered_by_onnx(machine: Machine, flux: bool) -> None:
     machine.flags = ["avx512_bf16"]
     machine.engines |= {"flux"} if flux else set()
-    assert choice.choose("auto", FEW)[0] == "onnx"
-    assert choice.choose("auto", replace(FEW, photos=MANY - 1))[0] == "onnx"
+    assert choice.choose(FEW)[0] == "onnx"
+    assert choice.choose(replace(FEW, photos=MANY - 1))[0] == "onnx"
 
 
 @pytest.mark.parametrize("photos", [MANY, None])
@@ -72,12 +74,13 @@ def test_bfloat16_pays_for_many_where_the_processor_has_it(
     machine: Machine, photos: int | None
 ) -> None:
     many = replace(FEW, photos=photos)
-    assert choice.choose("auto", many)[0] == "onnx"
+    assert choice.choose(many)[0] == "onnx"
     machine.flags = ["amx_bf16"]
-    assert choice.choose("auto", many)[0] == "torch"
-    assert choice.choose("auto", replace(many, precision="fp32"))[0] == "onnx"
+    assert choice.choose(many)[0] == "torch"
+    assert choice.choose(replace(many, precision="fp32"))[0] == "onnx"
+    assert choice.choose(replace(many, mult_adds=ONE // 10))[0] == ("onnx" if photos else "torch")
     machine.engines = {"onnx"}
-    assert choice.choose("auto", many)[0] == "onnx"
+    assert choice.choose(many)[0] == "onnx"
 
 
 @pytest.mark.parametrize(
@@ -90,22 +93,22 @@ def test_bfloat16_pays_for_many_where_the_processor_has_it(
 )
 def test_what_onnx_cannot_is_left_to_torch(machine: Machine, asked: Asked, reason: str) -> None:
     del machine
-    name, why = choice.choose("auto", asked)
+    name, why = choice.choose(asked)
     assert name == "torch"
     assert reason in why
 
 
 def test_a_gpu_is_not_left_idle(machine: Machine) -> None:
     machine.gpus = ["0"]
-    assert choice.choose("auto", FEW) == ("torch", "engine: torch (there is a GPU)")
-    assert choice.choose("auto", replace(FEW, device="cpu"))[0] == "onnx"
+    assert choice.choose(FEW) == ("torch", "engine: torch (there is a GPU)")
+    assert choice.choose(replace(FEW, device="cpu"))[0] == "onnx"
     machine.engines = {"onnx"}
-    assert choice.choose("auto", FEW)[0] == "onnx"
+    assert choice.choose(FEW)[0] == "onnx"
 
 
 def test_without_onnx_it_is_as_for_training(machine: Machine) -> None:
     machine.engines = {"torch"}
-    assert choice.choose("auto", FEW) == engines.choose("auto")
+    assert choice.choose(FEW) == engines.choose("auto")
 
 
 def test_an_engine_that_is_not_installed_says_what_to_install(
