@@ -57,9 +57,9 @@ def evaluate(
     about = bundles.describe(options.bundle_path(bundle))
     engine, why = engine_for(about, engine, device, precision, photos=_count(data))
     watcher = report.Terminal(errors)  # stdout is for the scores
-    watcher.line(why)
     model = load(bundle, engine=engine, device=device, precision=precision)
     judged = judge(model, data, chosen, watcher)
+    watcher.line(why)
     if judged.flatters(model.info):
         watcher.line("as many photos trained this model: if it was these, the scores flatter it")
     if as_csv:
