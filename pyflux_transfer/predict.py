@@ -94,8 +94,8 @@ def engine_for(
     shape = (1, 3, side, side)
     (whole,) = outline(bundle.architecture, units, 0, shape, 0)
     gradients = maps and needs_gradient(units, shape)
-    asked = Asked(whole.mult_adds or 0, device, precision, photos, gradients)
-    return choose(asked)
+    name, costs = bundle.architecture, whole.mult_adds or 0
+    return choose(Asked(name, costs, device, precision, photos, gradients))
 
 
 def restore(

@@ -13,7 +13,7 @@ from pyflux_transfer.errors import EngineError, InputError
 
 ONE = 4_000_000_000  # what a photo costs
 MANY = int(2 * MUCH / ONE)  # with two processors
-FEW = Asked(ONE, photos=1)
+FEW = Asked("resnet50", ONE, photos=1)
 REMEDY = "{} is not installed. Run: pip install 'pyflux-transfer[{}]'"
 
 
@@ -79,6 +79,7 @@ def test_bfloat16_pays_for_many_where_the_processor_has_it(
     assert choice.choose(many)[0] == "torch"
     assert choice.choose(replace(many, precision="fp32"))[0] == "onnx"
     assert choice.choose(replace(many, mult_adds=ONE // 10))[0] == ("onnx" if photos else "torch")
+    assert choice.choose(replace(many, architecture="densenet121"))[0] == "onnx"
     machine.engines = {"onnx"}
     assert choice.choose(many)[0] == "onnx"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -86,8 +87,8 @@ def pair(row: Architecture, head: Head | None = None) -> tuple[Network, Network]
     return filled(onnx.build, row, head), filled(torch.build, row, head)
 
 
-# One of each family as it is published, of the smallest.
-PUBLISHED = (
+# One of each family as it is published, of the smallest; with PYFLUX_PARITY set, all rows.
+PUBLISHED = tuple(MODELS) if os.environ.get("PYFLUX_PARITY") else (
     "resnet18", "resnext50_32x4d", "vgg11_bn", "alexnet", "mobilenet_v2", "mobilenet_v3_small",
     "squeezenet1_1", "efficientnet_lite0", "efficientnet_b0", "densenet121", "googlenet",
     "inception_v3", "convnext_tiny", "vit_b_32", "dinov2_vits14",
