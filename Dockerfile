@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
-# Two images of one program: `--target cpu` (PyTorch engine), `--target gpu` (Julia on CUDA).
+# Three images of one program: `--target cpu` (PyTorch engine), `--target onnx` (ONNX Runtime, which
+# answers only: a bundle is trained elsewhere), `--target gpu` (Julia on CUDA).
 
 ARG PYTHON_IMAGE=python:3.12.11-slim-bookworm
 ARG JULIA_IMAGE=julia:1.10.10-bookworm
@@ -44,6 +45,18 @@ RUN python -m venv /opt/venv \
  && pip check \
  && python /tmp/slim.py /opt/venv \
  && strip --strip-unneeded /opt/venv/lib/python3*/site-packages/torch/lib/libtorch_*.so \
+ && python -m compileall -q /opt/venv/lib/python3*/site-packages/pyflux_transfer \
+ && PYTHONDONTWRITEBYTECODE='' python -c "import ${IMPORTED}"
+
+FROM base AS onnx-build
+COPY deploy/requirements-onnx.txt deploy/slim.py /tmp/
+COPY --from=wheel /wheels /wheels
+ARG IMPORTED=pyflux_transfer.cli.predict,pyflux_transfer.classifier,pyflux_transfer.engines.onnx.network,pyflux_transfer.serving.server
+RUN python -m venv /opt/venv \
+ && pip install --no-cache-dir --no-compile --no-deps -r /tmp/requirements-onnx.txt \
+ && pip install --no-cache-dir --no-compile --no-deps /wheels/*.whl \
+ && pip check \
+ && python /tmp/slim.py /opt/venv \
  && python -m compileall -q /opt/venv/lib/python3*/site-packages/pyflux_transfer \
  && PYTHONDONTWRITEBYTECODE='' python -c "import ${IMPORTED}"
 
@@ -103,6 +116,12 @@ ENV JULIA_DEPOT_PATH=/cache/julia:/opt/julia-depot \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['PYFLUX_PORT']}/readyz\", timeout=4)"]
+
+FROM run AS onnx
+COPY --from=onnx-build /opt/venv /opt/venv
+ENV PYFLUX_ENGINE=onnx
+HEALTHCHECK --interval=10s --timeout=5s --start-period=1m --retries=3 \
   CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['PYFLUX_PORT']}/readyz\", timeout=4)"]
 
 # Last, so that a build without --target makes the small image.

@@ -11,6 +11,7 @@ from typing import Any
 from pyflux_transfer.data.dataset import Dataset, Splits
 from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.data.source import told
+from pyflux_transfer.engines import refuse_evaluating
 from pyflux_transfer.errors import InputError, PyFluxTransferError
 from pyflux_transfer.insight.belonging import Belonging
 from pyflux_transfer.judgement import judge
@@ -52,6 +53,9 @@ class Fitting:
     cache: Cache
     watcher: Watcher
     log: Log = None
+
+    def __post_init__(self) -> None:
+        refuse_evaluating(self.model.network.engine)
 
     def by_recipe(
         self, effort: recipe.Effort, made: Callable[[Maker], Maker] = lambda maker: maker

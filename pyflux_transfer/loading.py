@@ -130,7 +130,7 @@ def bundled(model: Model) -> Bundle:
         "versions": {
             "pyflux-transfer": __version__,
             "python": platform.python_version(),
-            **_versions({"flux": "juliacall"}.get(engine, engine)),
+            **_versions({"flux": "juliacall", "onnx": "onnxruntime"}.get(engine, engine)),
         },
     }
     return Bundle(

@@ -24,10 +24,13 @@ from pyflux_transfer.data.tabular.contents import content
 from pyflux_transfer.data.tabular.rows import Table, Tabular
 from pyflux_transfer.data.walk import cause
 from pyflux_transfer.engines.base import Network, Plan, Precision
+from pyflux_transfer.engines.choice import Asked, choose
 from pyflux_transfer.errors import EngineError, ImageError, InputError, readable, shortened
 from pyflux_transfer.insight.belonging import Belonging, reach
+from pyflux_transfer.insight.heatmap import needs_gradient
+from pyflux_transfer.networks.outline import outline
 from pyflux_transfer.networks.preprocessing import Preprocessing
-from pyflux_transfer.networks.tensors import Array
+from pyflux_transfer.networks.tensors import Array, State
 from pyflux_transfer.networks.units import resolve_cut
 
 Photos = Source | Table | Tabular | Iterable[Source]
@@ -77,6 +80,24 @@ def _answer_html(answer: Prediction) -> str:
     return f"<table><caption>{escape(answer.name)}{told}</caption>{rows}</table>"
 
 
+def engine_for(
+    bundle: Bundle, engine: str = "auto", device: str = "auto", precision: str = "auto",
+    *, photos: int | None = None, maps: bool = False,
+) -> tuple[str, str]:  # fmt: skip
+    """Return the engine that answers a bundle's photos, and one line saying why.
+
+    As `engines.choice.choose` says; `maps` are heat maps.
+    """
+    if engine != "auto" or bundle.own:
+        return engines.choose(engine)
+    side, units = bundle.preprocessing.crop, Plan(bundle.row, bundle.head).units
+    shape = (1, 3, side, side)
+    (whole,) = outline(bundle.architecture, units, 0, shape, 0)
+    gradients = maps and needs_gradient(units, shape)
+    name, costs = bundle.architecture, whole.mult_adds or 0
+    return choose(Asked(name, costs, device, precision, photos, gradients))
+
+
 def restore(
     bundle: Bundle, engine: str = "auto", device: str = "auto", precision: Precision = "auto"
 ) -> Network:
@@ -84,9 +105,17 @@ def restore(
     name, _ = engines.choose(engine)
     plan = Plan(bundle.row, bundle.head, None, precision, device)  # type: ignore[arg-type]
     network = engines.build(name, plan)
-    network.load_state(bundle.state)
+    network.load_state(_unwritable(bundle.state) if name == "onnx" else bundle.state)
     network.cut_at(resolve_cut(network.units, "head"))
     return network
+
+
+def _unwritable(state: State) -> State:
+    """Return views that cannot be written: what takes them need not copy the weights."""
+    views = {name: value.view() for name, value in state.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return views
 
 
 def probabilities(network: Network, images: Array, temperature: float = 1.0) -> Array:

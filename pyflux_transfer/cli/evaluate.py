@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,16 +45,21 @@ def evaluate(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Score a bundle on labelled photos."""
+    from pyflux_transfer import bundle as bundles
     from pyflux_transfer.classifier import load
     from pyflux_transfer.judgement import judge, write_rows
+    from pyflux_transfer.predict import engine_for
     from pyflux_transfer.training.options import Options
 
     if as_json and as_csv:
         raise InputError("Choose one of --json and --csv.")
     chosen = Options(batch_size=batch_size, max_pixels=max_pixels, max_skipped=max_skipped)
-    model = load(options.bundle_path(bundle), engine=engine, device=device, precision=precision)
+    about = bundles.describe(options.bundle_path(bundle))
+    engine, why = engine_for(about, engine, device, precision, photos=_count(data))
     watcher = report.Terminal(errors)  # stdout is for the scores
+    model = load(bundle, engine=engine, device=device, precision=precision)
     judged = judge(model, data, chosen, watcher)
+    watcher.line(why)
     if judged.flatters(model.info):
         watcher.line("as many photos trained this model: if it was these, the scores flatter it")
     if as_csv:
@@ -62,3 +68,10 @@ def evaluate(
         print(json.dumps(judged.evaluation().to_json(), indent=2))
     else:
         report.evaluation(judged.evaluation())
+
+
+def _count(data: Path) -> int | None:
+    """Return how many files a folder holds; None where that is no folder."""
+    from pyflux_transfer.data.listing import files
+
+    return len(files(data)) if data.is_dir() else None

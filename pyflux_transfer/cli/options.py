@@ -67,7 +67,7 @@ MAX_PIXELS, MAX_SKIPPED = 50_000_000, 0.05  # as in `data`, which takes time to 
 EngineOption = Annotated[
     str,
     typer.Option(
-        metavar="auto|flux|torch", help="What computes.", autocompletion=completion.engines,
+        metavar="auto|flux|torch|onnx", help="What computes.", autocompletion=completion.engines,
         rich_help_panel=COMPUTING,
     ),
 ]  # fmt: skip

@@ -154,16 +154,24 @@ def _given(files: Sequence[Path]) -> tuple[Path, list[Source]]:
 
 
 def _computed(
-    place: Path, photos: Sequence[Source], asked: Asked, bundle: Bundle | None = None
-) -> Iterator[Prediction | Skipped]:
+    place: Path, photos: Sequence[Source], asked: Asked, bundle: Bundle | None = None,
+    count: int | None = None,
+) -> Iterator[Prediction | Skipped]:  # fmt: skip
+    """Answer photos; `count` is that of all, where these are what is left of them."""
     from pyflux_transfer import bundle as bundles
     from pyflux_transfer.explain import explain
     from pyflux_transfer.insight.belonging import kept
+    from pyflux_transfer.predict import engine_for, restore
     from pyflux_transfer.predict import predict as answer
-    from pyflux_transfer.predict import restore
 
     bundle = bundle or bundles.read(place)
-    network = restore(bundle, asked.engine, asked.device, asked.precision)
+    engine, why = engine_for(
+        bundle, asked.engine, asked.device, asked.precision, photos=count or len(photos),
+        maps=asked.maps is not None,
+    )  # fmt: skip
+    if sys.stderr.isatty():
+        print(why, file=sys.stderr)
+    network = restore(bundle, engine, asked.device, asked.precision)
     common: dict[str, Any] = {
         "top": asked.top, "batch_size": asked.batch_size, "temperature": bundle.temperature,
         "belonging": kept(bundle.belonging, asked.keep), "max_pixels": asked.max_pixels,
@@ -201,7 +209,7 @@ def _kept(files: Sequence[Path], asked: Asked, out: Path, bad: list[Skipped]) ->
         print(f"{counted(done, 'photo')} answered before in {out}", file=sys.stderr)
     if not waiting:
         return
-    answers = answered.keeping(_computed(place, waiting, asked, bundle))
+    answers = answered.keeping(_computed(place, waiting, asked, bundle, len(photos)))
     try:
         with report.Terminal(errors).bar("predicting", len(waiting)) as advance:
             for _ in _readable(answers, bad, advance):

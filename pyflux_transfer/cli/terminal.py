@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pyflux_transfer.comparison import Candidate
 from pyflux_transfer.errors import counted, readable
-from pyflux_transfer.insight.findings import Findings
-from pyflux_transfer.insight.metrics import Evaluation
 from pyflux_transfer.insight.tables import console, show, table
-from pyflux_transfer.installation.doctor import Check
-from pyflux_transfer.labelling import Proposed
-from pyflux_transfer.predict import Prediction
 from pyflux_transfer.progress import Progress
-from pyflux_transfer.training.store import Entry
+
+if TYPE_CHECKING:
+    from pyflux_transfer.comparison import Candidate
+    from pyflux_transfer.insight.findings import Findings
+    from pyflux_transfer.insight.metrics import Evaluation
+    from pyflux_transfer.installation.doctor import Check
+    from pyflux_transfer.labelling import Proposed
+    from pyflux_transfer.predict import Prediction
+    from pyflux_transfer.training.store import Entry
 
 Terminal = Progress
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from pyflux_transfer.engines import files
 from pyflux_transfer.engines.base import Network, Plan
-from pyflux_transfer.errors import lookup
+from pyflux_transfer.errors import EngineError, lookup
 from pyflux_transfer.networks.catalog import Architecture
 from pyflux_transfer.networks.tensors import State, check_state
 from pyflux_transfer.networks.units import Unit
@@ -20,7 +21,11 @@ from pyflux_transfer.networks.weights.transformers import transformers
 ENGINES = {
     "flux": "pyflux_transfer.engines.flux.network",
     "torch": "pyflux_transfer.engines.torch.network",
+    "onnx": "pyflux_transfer.engines.onnx.network",
 }
+# engine → the packages that it imports; what installs them is called like the engine
+PACKAGES = {"torch": ("torch",), "onnx": ("onnxruntime", "onnx")}
+EVALUATING = ("onnx",)  # engines that do not train
 
 
 def build(engine: str, plan: Plan) -> Network:
@@ -63,16 +68,49 @@ def own(engine: str, name: str, side: int) -> tuple[Architecture, State]:
     return found
 
 
+def missing(engine: str) -> str | None:
+    """Return None when an engine can start, else one line: what is missing and the remedy."""
+    lookup(ENGINES, engine, "engine")
+    for package in PACKAGES.get(engine, ()):
+        if find_spec(package) is None:
+            return f"{package} is not installed. Run: pip install 'pyflux-transfer[{engine}]'"
+    if engine in PACKAGES:
+        return None
+    found: str | None = _module(engine).readiness()
+    return found
+
+
 def choose(engine: str) -> tuple[str, str]:
-    """Return the engine to use and one line saying why; "auto" takes flux when it is ready."""
+    """Return the engine to use and one line saying why.
+
+    "auto" takes flux when it is ready, else torch, and where neither is there what evaluates only.
+    """
     if engine != "auto":
         lookup(ENGINES, engine, "engine")
         return engine, f"engine: {engine} (asked for)"
-    missing: str | None = _module("flux").readiness()
-    if missing is None:
+    no_julia = missing("flux")
+    if no_julia is None:
         return "flux", "engine: flux (the Julia environment is ready)"
-    return "torch", f"engine: torch ({missing})"
+    no_torch = missing("torch")
+    if no_torch and missing("onnx") is None:
+        return "onnx", f"engine: onnx (it evaluates only, but {no_torch})"
+    return "torch", f"engine: torch ({no_julia})"
+
+
+def refuse_evaluating(engine: str) -> None:
+    """Raise EngineError for an engine that does not train."""
+    if engine in EVALUATING:
+        raise EngineError(
+            f"The {engine} engine evaluates only. To train, use engine='torch' or engine='flux'; "
+            "where PyTorch is missing: pip install 'pyflux-transfer[torch]'"
+        )
 
 
 def _module(engine: str) -> Any:
-    return import_module(lookup(ENGINES, engine, "engine"))
+    module = lookup(ENGINES, engine, "engine")
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES.get(engine, ()):
+            raise
+        raise EngineError(f"engine='{engine}' cannot start: {missing(engine)}") from None

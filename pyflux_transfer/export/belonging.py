@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pyflux_transfer.export.layers import Writer
+from pyflux_transfer.engines.onnx.layers import Writer
 from pyflux_transfer.insight.belonging import SIGNS, SPREAD, Belonging
 
 SCOPE = "belonging"

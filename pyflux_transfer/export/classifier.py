@@ -9,13 +9,13 @@ from onnx import ModelProto
 
 from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.engines.base import Plan
+from pyflux_transfer.engines.onnx.graph import Value
+from pyflux_transfer.engines.onnx.layers import Writer
+from pyflux_transfer.engines.onnx.units import write_units
 from pyflux_transfer.errors import InputError, lookup
 from pyflux_transfer.export.belonging import write_belonging
 from pyflux_transfer.export.facts import INPUTS, about, facts
-from pyflux_transfer.export.graph import Value
-from pyflux_transfer.export.layers import Writer
 from pyflux_transfer.export.pixels import IMAGE, write_pixels
-from pyflux_transfer.export.units import write_units
 from pyflux_transfer.networks.shapes import trace
 from pyflux_transfer.networks.units import resolve_cut
 

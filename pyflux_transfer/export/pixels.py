@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyflux_transfer.export.graph import Graph
+from pyflux_transfer.engines.onnx.graph import Graph
 from pyflux_transfer.networks.preprocessing import Fit, Preprocessing
 
 IMAGE = "image"

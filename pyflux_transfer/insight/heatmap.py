@@ -46,6 +46,14 @@ def method(units: Sequence[Unit], at: int) -> str:
     return "class activation map" if _pooled_linear(units[at:]) else "Grad-CAM"
 
 
+def needs_gradient(units: Sequence[Unit], shape: Shape) -> bool:
+    """Tell whether an engine without gradients cannot make maps for images of this shape."""
+    try:
+        return not _pooled_linear(units[last_map(units, shape) :])
+    except InputError:  # images without a map
+        return False
+
+
 def heat_maps(network: Network, x: Array, y: Labels, at: int) -> Array:
     """Return what speaks for the classes `y` (N,), place by place: (N,h,w) float32, not negative.
 

@@ -39,6 +39,7 @@ def doctor() -> list[Check]:
     checks = [
         Check("Python", True, f"{platform.python_version()}, {cores()} processors"),
         _installed("torch", "pip install 'pyflux-transfer[torch]'"),
+        _installed("onnxruntime", "pip install 'pyflux-transfer[onnx]'"),
         _installed("juliacall", "pip install 'pyflux-transfer[flux]'"),
         Check("configuration", True, str(environment.config_file())),
     ]

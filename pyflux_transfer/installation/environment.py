@@ -98,16 +98,37 @@ def julia_package() -> Path:
 @cache
 def processor() -> str:
     """Return what kind of processor this is: its model and a digest of its instruction sets."""
-    try:
-        rows = Path("/proc/cpuinfo").read_text("utf-8").split("\n\n")[0].splitlines()
-    except OSError:
+    found = _told_of_processor()
+    if not found:
         return platform.processor() or platform.machine()
-    found = {name.strip(): value.strip() for name, _, value in (row.partition(":") for row in rows)}
-    flags = found.get("flags") or found.get("Features") or ""
-    digest = hashlib.sha256(" ".join(sorted(flags.split())).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(" ".join(sorted(instructions())).encode()).hexdigest()[:8]
     names = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
     kind = " ".join(found[name] for name in names if name in found)
     return f"{platform.machine()} {kind} {digest}"
+
+
+def instructions() -> list[str]:
+    """Return the names of the processor's instruction sets; none where the system tells none."""
+    found = _told_of_processor()
+    return (found.get("flags") or found.get("Features") or "").split()
+
+
+@cache
+def _told_of_processor() -> dict[str, str]:
+    try:
+        rows = Path("/proc/cpuinfo").read_text("utf-8").split("\n\n")[0].splitlines()
+    except OSError:
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (row.partition(":") for row in rows)}
+
+
+def visible_gpus(outer: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> list[str]:
+    """Return the GPUs' numbers or names without asking an engine, which would load it."""
+    named = outer.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    files = devices.glob("nvidia[0-9]*")
+    return sorted((file.name.removeprefix("nvidia") for file in files), key=int)
 
 
 def cores() -> int:

@@ -19,12 +19,17 @@ _PACKAGES = ("Flux", "Metalhead")
 
 def versions() -> list[tuple[str, str]]:
     """Return each part with its version, an engine that is not there with what is missing."""
-    return [("pyflux-transfer", __version__), ("torch engine", _torch()), ("flux engine", _flux())]
+    return [
+        ("pyflux-transfer", __version__),
+        ("torch engine", _package("torch", "PyTorch", "torch")),
+        ("onnx engine", _package("onnxruntime", "ONNX Runtime", "onnx")),
+        ("flux engine", _flux()),
+    ]
 
 
-def _torch() -> str:
-    found = _installed("torch")
-    return f"PyTorch {found}" if found else "none. Run: pip install 'pyflux-transfer[torch]'"
+def _package(package: str, name: str, extra: str) -> str:
+    found = _installed(package)
+    return f"{name} {found}" if found else f"none. Run: pip install 'pyflux-transfer[{extra}]'"
 
 
 def _flux() -> str:

@@ -51,6 +51,15 @@ def takes(unit: Unit, shape: Shape) -> bool:
     return len(shape) == axes and unit.options.get("in", channels) == channels
 
 
+def check_fit(unit: Unit, shape: tuple[int, ...]) -> None:
+    """Refuse an input whose axes, channels or sides a unit cannot take."""
+    if not takes(unit, shape):
+        width = unit.options.get("in", shape[channel_axis(shape)] if len(shape) > 1 else "D")
+        forms = {2: f"(N, {width})", 3: f"(N, T, {width})", 4: f"(N, {width}, H, W)"}
+        raise InputError(f"Unit '{unit.name}' takes {forms[axes_of(unit)]}, got {shape}.")
+    check_sides(unit, shape)
+
+
 def check_sides(unit: Unit, shape: Shape) -> None:
     """Refuse images that a unit cannot divide into patches without a rest."""
     multiple = int(unit.options.get("multiple", 1))

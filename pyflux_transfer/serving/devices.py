@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
+from pyflux_transfer.installation.environment import visible_gpus
 from pyflux_transfer.serving.settings import CPUS, Settings
 
 # On a CPU, the layers of more images than this do not stay in its caches, and each costs more.
@@ -42,12 +42,3 @@ def environments(
 
 def _gpus(settings: Settings, outer: Mapping[str, str]) -> list[str]:
     return [] if settings.device == "cpu" else visible_gpus(outer)
-
-
-def visible_gpus(outer: Mapping[str, str], devices: Path = Path("/dev")) -> list[str]:
-    """Return the GPUs' numbers or names without asking an engine, which would load it."""
-    named = outer.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
-    files = devices.glob("nvidia[0-9]*")
-    return sorted((file.name.removeprefix("nvidia") for file in files), key=int)

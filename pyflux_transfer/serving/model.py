@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pyflux_transfer import bundle as bundles
-from pyflux_transfer import engines, predict
+from pyflux_transfer import predict
 from pyflux_transfer._version import __version__
 from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.data.decode import Pixels
@@ -113,12 +113,13 @@ def open_bundle(path: Path, options: dict[str, str], report: Report) -> BundleMo
     `report` is told "installing" before what may take minutes (a first compilation). Raises
     BundleError, WeightsError or EngineError.
     """
-    name, _ = engines.choose(options["engine"])
-    if name == "flux":
-        report("installing")
     bundle, digest = _read(path)
     check_finite(bundle.state)
-    network = predict.restore(bundle, name, options["device"], options["precision"])  # type: ignore[arg-type]
+    device, precision = options["device"], options["precision"]
+    name, _ = predict.engine_for(bundle, options["engine"], device, precision, maps=True)
+    if name == "flux":
+        report("installing")
+    network = predict.restore(bundle, name, device, precision)  # type: ignore[arg-type]
     info = {
         "device": network.device,
         "precision": network.precision,

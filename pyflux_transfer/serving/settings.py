@@ -38,7 +38,7 @@ class Settings(BaseSettings):
         (), description="Origins, separated by commas, whose pages may call the service."
     )
 
-    engine: Literal["auto", "flux", "torch"] = Field("auto", description="What computes.")
+    engine: Literal["auto", "flux", "torch", "onnx"] = Field("auto", description="What computes.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it computes.")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Number format.")
     workers: int = Field(0, ge=0, le=64, description="Worker processes; 0: one a device.")

@@ -21,7 +21,7 @@ from tests.container.programs import RESTRICTED, Program, Service, serve
 
 PROGRAM = os.environ.get("PYFLUX_CONTAINER", "")
 TARGET = os.environ.get("PYFLUX_TARGET", "cpu")
-MOST_BYTES = {"cpu": 900e6}
+MOST_BYTES = {"cpu": 900e6, "onnx": 550e6}
 
 pytestmark = [
     pytest.mark.container,
@@ -91,7 +91,7 @@ def test_it_answers_as_the_library_in_it_does(service: Service, made: Made) -> N
     found = answer.json()["predictions"][0]
     assert found["top"][0]["probability"] == pytest.approx(made.probability, abs=1e-4)
     about = httpx.get(f"{service.address}/model").json()
-    assert about["engine"] == made.engine == {"cpu": "torch", "gpu": "flux"}[TARGET]
+    assert about["engine"] == made.engine == {"cpu": "torch", "gpu": "flux", "onnx": "onnx"}[TARGET]
 
 
 def test_its_user_is_not_root_and_can_write_into_the_cache_alone(service: Service) -> None:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pyflux_transfer.data.preprocess import prepare
-from pyflux_transfer.export.layers import Writer
+from pyflux_transfer.engines.onnx.layers import Writer
 from pyflux_transfer.export.pictures import picture
 from pyflux_transfer.export.pixels import IMAGE, write_pixels
 from pyflux_transfer.export.running import Exported

@@ -17,8 +17,8 @@ from torch import Tensor
 from pyflux_transfer.engines.torch.attention import attention
 from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Positions, Runner, Step, interpolated
 from pyflux_transfer.engines.torch.trees import Wired, run_tree, steps, wired
-from pyflux_transfer.errors import EngineError, InputError, TrainingError
-from pyflux_transfer.networks.shapes import axes_of, channel_axis, check_sides, takes
+from pyflux_transfer.errors import EngineError, TrainingError
+from pyflux_transfer.networks.shapes import check_fit
 from pyflux_transfer.networks.units import Layer, Option, Unit
 
 Options = Mapping[str, Option]
@@ -182,15 +182,6 @@ def forward(run: Runner, blocks: Iterable[Block], x: Tensor) -> Tensor:
                 f"Unit '{block.unit.name}' failed on input {tuple(x.shape)}: {reason}"
             ) from error
     return x
-
-
-def check_fit(unit: Unit, shape: tuple[int, ...]) -> None:
-    """Refuse an input whose axes, channels or sides a unit cannot take."""
-    if not takes(unit, shape):
-        width = unit.options.get("in", shape[channel_axis(shape)] if len(shape) > 1 else "D")
-        forms = {2: f"(N, {width})", 3: f"(N, T, {width})", 4: f"(N, {width}, H, W)"}
-        raise InputError(f"Unit '{unit.name}' takes {forms[axes_of(unit)]}, got {shape}.")
-    check_sides(unit, shape)
 
 
 # --- convolution and its padding ----------------------------------------------------------------

@@ -38,13 +38,13 @@ from pyflux_transfer.engines.torch import choice
 from pyflux_transfer.engines.torch.allocator import keep_memory
 from pyflux_transfer.engines.torch.convolution import has_bf16
 from pyflux_transfer.engines.torch.fast import FastRunner, agrees
-from pyflux_transfer.engines.torch.kinds import TrainRunner, block, check_fit, forward, parameters
+from pyflux_transfer.engines.torch.kinds import TrainRunner, block, forward, parameters
 from pyflux_transfer.engines.torch.optimizer import Optimizer
 from pyflux_transfer.errors import EngineError, InputError
 from pyflux_transfer.installation.environment import processor
 from pyflux_transfer.networks.catalog import Architecture
 from pyflux_transfer.networks.own import PREFIX, refusal
-from pyflux_transfer.networks.shapes import UnitShapes, trace
+from pyflux_transfer.networks.shapes import UnitShapes, check_fit, trace
 from pyflux_transfer.networks.start import start as random_start
 from pyflux_transfer.networks.tensors import Array, Shape, State, check_state
 from pyflux_transfer.networks.units import Unit, tensors

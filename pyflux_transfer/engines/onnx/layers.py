@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pyflux_transfer.export.graph import Anything, Graph
+from pyflux_transfer.engines.onnx.graph import Anything, Graph
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.networks.units import Layer
 
@@ -15,17 +15,23 @@ Pads = tuple[int, int, int, int]  # above, left, below, right
 
 
 class Writer(Graph):
-    """A graph, and the tensors that its layers take."""
+    """A graph, and the tensors that its layers take.
 
-    def __init__(self, tensors: Mapping[str, Array]) -> None:
+    A norm behind a convolution is folded into it. With `folds=False` that is left to who runs the
+    graph, which then needs no weights but `tensors`.
+    """
+
+    def __init__(self, tensors: Mapping[str, Array], *, folds: bool = True) -> None:
         super().__init__()
-        self.tensors = tensors
+        self.tensors, self.folds = tensors, folds
 
     def conv(
         self, x: str, layer: Layer, stride: int, pads: Pads,
         channels: int, norm: Layer | None = None, eps: float = 0.0,
     ) -> str:  # fmt: skip
-        """Convolve images of so many channels; a norm behind is folded into weight and bias."""
+        """Convolve images of so many channels, and norm them."""
+        if norm is not None and not self.folds:
+            return self.norm(self.conv(x, layer, stride, pads, channels), norm, eps)
         weight: Anything
         bias: Anything | None
         weight, bias = self._weights(layer)

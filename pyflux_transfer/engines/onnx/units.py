@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pyflux_transfer.export.layers import Pads, Writer, pool_pads, same_pads
-from pyflux_transfer.export.trees import write_tree
+from pyflux_transfer.engines.onnx.layers import Pads, Writer, pool_pads, same_pads
+from pyflux_transfer.engines.onnx.trees import write_tree
 from pyflux_transfer.networks.shapes import UnitShapes, trace
 from pyflux_transfer.networks.tensors import Array, Shape
 from pyflux_transfer.networks.units import Layer, Option, Unit

@@ -15,6 +15,7 @@ from pyflux_transfer.errors import InputError
 
 OPSET = 18
 IR_VERSION = 9  # of ONNX 1.14 and ONNX Runtime 1.15
+INSIDE_BYTES = 1024  # constants up to here decide shapes, and stay in the graph
 LARGEST_BYTES = 2**31 - 2**20  # protobuf's limit, with room for what is not weights
 Anything = np.ndarray[Any, Any]
 Value = tuple[str, type[np.generic], tuple[int | str, ...]]  # name, dtype, shape
@@ -70,24 +71,49 @@ class Graph:
                 f"The weights take {size / 2**30:.1f} GiB, and an ONNX file holds 2 GiB. "
                 "Export a smaller architecture (see: pyflux-transfer models)."
             )
+        model = self._model(given, answers, about)
+        helper.set_model_props(model, facts)
+        for name, value in self._constants.items():
+            _declared(model, name, value).raw_data = value.tobytes()
+        return model
+
+    def outside(self, given: Value, answer: Value) -> tuple[ModelProto, dict[str, Anything]]:
+        """Return the graph without its large constants, and these by name.
+
+        A runtime in the same process takes them from where they are: they are not copied.
+        """
+        model, kept = self._model(given, [answer], ""), {}
+        for name, value in self._constants.items():
+            tensor = _declared(model, name, value)
+            if value.nbytes <= INSIDE_BYTES:
+                tensor.raw_data = value.tobytes()
+                continue
+            tensor.data_location = TensorProto.EXTERNAL
+            entry = tensor.external_data.add()
+            entry.key, entry.value = "location", "memory"
+            kept[name] = value
+        return model, kept
+
+    def _model(self, given: Value, answers: Sequence[Value], about: str) -> ModelProto:
         values = [[_value(given)], [_value(answer) for answer in answers]]
         graph = helper.make_graph(self._nodes, "classifier", *values, doc_string=about)
-        model = helper.make_model(
+        return helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
             producer_name="pyflux-transfer", producer_version=__version__, doc_string=about,
         )  # fmt: skip
-        helper.set_model_props(model, facts)
-        for name, value in self._constants.items():
-            tensor = model.graph.initializer.add()  # in place: large ones are not copied twice
-            tensor.name, tensor.data_type = name, np_dtype_to_tensor_dtype(value.dtype)
-            tensor.dims.extend(value.shape)
-            tensor.raw_data = value.tobytes()
-        return model
 
     def _named(self, what: str) -> str:
         base = f"{self.scope}/{what}" if self.scope else what
         self._counts[base] += 1
         return base if self._counts[base] == 1 else f"{base}_{self._counts[base]}"
+
+
+def _declared(model: ModelProto, name: str, value: Anything) -> TensorProto:
+    """Add an initializer without its numbers; in place: large ones are not copied twice."""
+    tensor = model.graph.initializer.add()
+    tensor.name, tensor.data_type = name, np_dtype_to_tensor_dtype(value.dtype)
+    tensor.dims.extend(value.shape)
+    return tensor
 
 
 def _value(value: Value) -> Any:

@@ -7,7 +7,7 @@ from functools import reduce
 
 import numpy as np
 
-from pyflux_transfer.export.layers import Writer, pool_pads
+from pyflux_transfer.engines.onnx.layers import Writer, pool_pads
 from pyflux_transfer.networks.positions import resampling
 from pyflux_transfer.networks.shapes import after
 from pyflux_transfer.networks.tensors import Shape

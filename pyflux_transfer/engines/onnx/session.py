@@ -1,0 +1,49 @@
+"""Some units of a network as a session of ONNX Runtime: one image in, one out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime
+
+from pyflux_transfer.engines.onnx.layers import Writer
+from pyflux_transfer.engines.onnx.units import write_units
+from pyflux_transfer.networks.shapes import trace
+from pyflux_transfer.networks.tensors import Array, Shape
+from pyflux_transfer.networks.units import Unit
+
+GIVEN, ANSWER = "given", "answer"
+
+
+class Session:
+    """Units for images, or what comes of them, of one shape; several threads may call it.
+
+    `threads` share the layers of one image. While they do they wait for one another without sleep,
+    which is half the time of a small network.
+    """
+
+    def __init__(
+        self, units: Sequence[Unit], tensors: Mapping[str, Array], shape: Shape, threads: int
+    ) -> None:
+        """Build it for one example of a shape (1, …). Raises InputError where it does not fit."""
+        self.output = trace(units, shape)[-1].output
+        to = Writer(tensors, folds=False)  # ONNX Runtime folds, without a copy of ours
+        to.rename(write_units(to, units, GIVEN, shape), ANSWER)
+        model, outside = to.outside((GIVEN, np.float32, shape), (ANSWER, np.float32, self.output))
+        # What the session reads must live as long as it does.
+        self._values = [onnxruntime.OrtValue.ortvalue_from_numpy(v) for v in outside.values()]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # between images
+        options.log_severity_level = 3
+        options.add_external_initializers(list(outside), self._values)
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self.bytes = sum(value.nbytes for value in outside.values())
+
+    def __call__(self, x: Array) -> Array:
+        """Return what the units make of one example (1, …)."""
+        answers: list[Array] = self._session.run([ANSWER], {GIVEN: x})
+        return answers[0]
