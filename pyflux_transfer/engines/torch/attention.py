@@ -42,9 +42,17 @@ def _products(x: Tensor, heads: int) -> Tensor:
     return torch.cat(shared(partial(_some_heads, x, heads), parts), 2)
 
 
+def products(x: Tensor, heads: int) -> Tensor:
+    """Do the same by three operations, which is faster in bfloat16, its gradients above all."""
+    return _mixed(*_split(x, heads))
+
+
 @torch.inference_mode()
 def _some_heads(x: Tensor, heads: int, some: slice) -> Tensor:
-    queries, keys, values = (each[:, some] for each in _split(x, heads))
+    return _mixed(*(each[:, some] for each in _split(x, heads)))
+
+
+def _mixed(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     return _joined(scores.softmax(-1) @ values)
 

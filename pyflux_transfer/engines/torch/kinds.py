@@ -219,6 +219,10 @@ class TrainRunner:
         self.training = training
         self.masks = masks
 
+    def enter(self, x: Tensor) -> Tensor:
+        """Return what comes to the tail as its steps want it."""
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
     def step(self, step: Step, x: Tensor, add: Tensor | None = None) -> Tensor:
         """Run the layer, its norm and its scale, add `add`, then the activation."""
         weight = self.tensors[step.weight]

@@ -40,6 +40,7 @@ from pyflux_transfer.engines.torch.convolution import has_bf16
 from pyflux_transfer.engines.torch.fast import FastRunner, agrees
 from pyflux_transfer.engines.torch.kinds import TrainRunner, block, forward, parameters
 from pyflux_transfer.engines.torch.optimizer import Optimizer
+from pyflux_transfer.engines.torch.tail import TailRunner
 from pyflux_transfer.errors import EngineError, InputError
 from pyflux_transfer.installation.environment import processor
 from pyflux_transfer.networks.catalog import Architecture
@@ -76,6 +77,9 @@ def build(plan: Plan) -> TorchNetwork:
 _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_CBWR",
            "MKL_ENABLE_INSTRUCTIONS")  # fmt: skip
 
+# What trains the tail in each precision.
+_TRAINS: dict[str, type[TrainRunner]] = {"fp32": TrainRunner, "bf16": TailRunner}
+
 
 class TorchNetwork:
     """A frozen trunk and a trainable tail over PyTorch; see `engines.base.Network`."""
@@ -107,7 +111,7 @@ class TorchNetwork:
 
     @property
     def precision(self) -> str:
-        """Precision of evaluation; "auto" is decided at the first use: by speed and agreement."""
+        """Precision it computes in; "auto" is decided at the first use: by speed and agreement."""
         return "bf16" if self._evaluation.dtype == torch.bfloat16 else "fp32"
 
     @property
@@ -326,11 +330,9 @@ class TorchNetwork:
         # The masks depend on nothing but the seed and the count of steps: a resumed run draws the
         # ones an uninterrupted run would have drawn.
         masks = np.random.default_rng([self._update.seed, self._training.count])
-        runner = TrainRunner(self.tensors, not self._update.freeze_bn, masks)
-        if x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        runner = _TRAINS[self.precision](self.tensors, not self._update.freeze_bn, masks)
         return F.cross_entropy(
-            forward(runner, self._blocks[self.cut :], x),
+            forward(runner, self._blocks[self.cut :], runner.enter(x)).float(),
             torch.from_numpy(y).to(self._device),
             weight=None if weights is None else self._tensor(weights),
             label_smoothing=self._update.label_smoothing,

@@ -59,7 +59,7 @@ class TestResnet(TorchConformance):
 
 
 class TestHalf(TorchConformance):
-    """The same in bfloat16 where PyTorch computes it; a step is in float32 all the same."""
+    """The same in bfloat16 where PyTorch computes it, training as well."""
 
     side = 32
     step_to_evaluation = 0.02
