@@ -21,7 +21,7 @@ mutable struct Network
     update::Update
     rules::Dict{String, Any} # parameter's name => Optimisers' leaf
     steps::Int
-    kept::Kept  # for evaluation
+    kept::Kept  # what evaluation and steps use again
     own::String # the call that makes its own layers, or ""
 end
 
