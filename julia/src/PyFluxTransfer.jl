@@ -43,6 +43,7 @@ include("rewrite.jl")
 include("places.jl")
 include("rewrite_tree.jl")
 include("inference.jl")
+# A training step on a processor, layer by layer
 include("slopes.jl")
 include("forward.jl")
 include("forward_norm.jl")

@@ -1,4 +1,4 @@
-# Dense layers of a training step: over vectors (D, N), tokens (D, T, N), or each place of images.
+# Dense layers of a training step, over vectors (D, N) or tokens (D, T, N), and Dropout.
 
 function forward(room, dense::Dense, x::Array{Float32})
     dense.σ isa Activated && dense.weight isa Matrix{Float32} || return forward_by_zygote(room, dense, x)
@@ -31,4 +31,12 @@ function weighed_back(weight, dz)
         BLAS.gemm!('T', 'N', 1.0f0, view(weight, :, part), dz, 0.0f0, view(dx, part, :))
     end
     return dx
+end
+
+# The mask comes from the layer's own generator, which every step seeds anew.
+function forward(room, layer::Dropout, x::Array{Float32})
+    layer.active === false && return x, (dy, _) -> (dy, nothing)
+    layer.dims isa Colon || return forward_by_zygote(room, layer, x)
+    mask = NNlib.dropout(layer.rng, fill!(similar(x), 1), layer.p)
+    return mask .* x, (dy, wanted) -> (wanted ? mask .* dy : nothing, nothing)
 end
