@@ -6,8 +6,8 @@
 #     dx, mirror = back(dy, wanted)
 #
 # `x` and `y` are Planes or arrays; `dx` is nothing unless `wanted`; `mirror` holds the gradients by the
-# layer's fields, as Zygote's does. Outputs stay until the step's end; whoever calls `back` gives `dy`
-# back afterwards, unless it is `dx` itself.
+# layer's fields, as Zygote's does. Whoever calls `back` gives `dy` back afterwards, unless it is `dx`
+# itself, and `y`, unless it is `x` itself: layers behind have been called before.
 
 "Fields of a layer with their gradients; nothing for those without."
 function mirror_of(layer; gradients...)
@@ -17,28 +17,12 @@ end
 
 "Loss, and the gradients of each layer, from the first on."
 function gradients(room::Room, layers, x, soft, total)
-    backs = Any[]
-    y = planes(room, x)
-    for layer in layers
-        y, back = forward(room, layer, y)
-        push!(backs, back)
-    end
+    input = planes(room, x)
+    y, back = forward_each(room, collect(Any, layers), input)
     loss, dy = loss_and_gradient(images(y), soft, total)
-    mirrors = Any[nothing for _ in layers]
     # Nobody asks how the input should change.
-    first_trained = something(findfirst(layer -> !isempty(leaf_arrays(layer)), layers), 1)
-    for i in length(layers):-1:first_trained
-        mirrors[i], dy = taken_back!(room, backs[i], dy, i > first_trained)
-    end
+    _, mirrors = back(dy, false)
     return loss, mirrors
-end
-
-leaf_arrays(layer) = Flux.trainables(layer)
-
-function taken_back!(room, back, dy, wanted)
-    dx, mirror = back(dy, wanted)
-    dx === dy || give_back!(room, dy)
-    return mirror, dx
 end
 
 "Mean cross entropy, and its gradient with respect to the logits."
@@ -58,32 +42,42 @@ forward(room, @nospecialize(layer::Chain), x) = forward_chain(
 )
 
 function forward_chain(room, @nospecialize(holder), layers::Vector{Any}, x)
-    backs, i = Pair{Int, Any}[], 1
+    y, back = forward_each(room, layers, x)
+    function inner(dy, wanted)
+        dx, mirrors = back(dy, wanted)
+        return dx, mirror_of(holder; layers = like(holder.layers, mirrors))
+    end
+    return y, inner
+end
+
+"One layer after the other; `back` gives a vector of their gradients."
+function forward_each(room, layers::Vector{Any}, x)
+    steps, i, input = Tuple{Int, Any, Any}[], 1, x # place, back, output
     while i <= length(layers)
         layer = layers[i]
         f = i < length(layers) ? layers[i + 1] : nothing
         # An activation behind a norm is computed with it.
         together = norm_here(layer, x) && layer.λ === identity && f isa Activated
         y, back = together ? forward_norm(room, layer, f, x) : forward(room, layer, x)
-        push!(backs, i => back)
+        push!(steps, (i, back, y))
         x = y
         i += together ? 2 : 1
     end
+    output = x
+    first_trained = something(findfirst(layer -> !isempty(Flux.trainables(layer)), layers), 1)
     function back(dy, wanted)
-        mirrors = Any[nothing for _ in layers]
-        for (place, (i, back)) in Iterators.reverse(enumerate(backs))
-            mirrors[i], dx = back_and_mirror(back, dy, wanted || place > 1)
-            dx === dy || place == length(backs) || give_back!(room, dy)
+        mirrors, given = Any[nothing for _ in layers], dy
+        for (place, (i, back, y)) in Iterators.reverse(enumerate(steps))
+            wanted || i >= first_trained || return nothing, mirrors
+            dx, mirrors[i] = back(dy, wanted || i > first_trained)
+            dx === dy || dy === given || give_back!(room, dy)
+            before = place == 1 ? input : steps[place - 1][3]
+            y === before || y === output || give_back!(room, y)
             dy = dx
         end
-        return dy, mirror_of(holder; layers = like(holder.layers, mirrors))
+        return dy, mirrors
     end
-    return x, back
-end
-
-function back_and_mirror(back, dy, wanted)
-    dx, mirror = back(dy, wanted)
-    return mirror, dx
+    return output, back
 end
 
 like(layers::NamedTuple, mirrors) = NamedTuple{keys(layers)}(Tuple(mirrors))
@@ -124,7 +118,12 @@ end
 
 function forward_branches(room, @nospecialize(holder), branches::Vector{Any}, join, x)
     results = Any[forward(room, branch, x) for branch in branches]
-    y, split = joined(room, join, Planes[first(result) for result in results])
+    ys = Planes[first(result) for result in results]
+    y, split = joined(room, join, ys)
+    # What was added nobody reads any more.
+    if join isa Activated
+        foreach(((branch, y),) -> y !== x && unread(branch) && give_back!(room, y), zip(branches, ys))
+    end
     function back(dy, wanted)
         parts = split(dy)
         pairs = [back(part, wanted) for ((_, back), part) in zip(results, parts)]
@@ -137,6 +136,10 @@ function forward_branches(room, @nospecialize(holder), branches::Vector{Any}, jo
     end
     return y, back
 end
+
+# Whether a layer's `back` leaves its output alone.
+unread(layer) = layer isa Union{BatchNorm, Conv}
+unread(layer::Chain) = unread(last(values(layer.layers)))
 
 # One of the gradients takes the others, unless it is what a branch was given.
 function summed!(room, gradients, parts)

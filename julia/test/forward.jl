@@ -2,17 +2,12 @@ using PyFluxTransfer: Room, forward, give_all_back!, planes
 
 rng = MersenneTwister(3)
 
-# Numbers of a gradient, wherever they lie; the running statistics have none.
-numbers(x::AbstractArray{<:Number}) = [x]
-numbers(x::Base.RefValue) = numbers(x[])
-numbers(x::Union{Tuple, NamedTuple, AbstractArray}) = reduce(vcat, map(numbers, values(x)); init = [])
-numbers(x) = []
-trained(x) = numbers(x)
-trained(x::NamedTuple) = haskey(x, :μ) ?
-    trained((x.β, x.γ)) :
-    reduce(vcat, map(trained, values(x)); init = [])
-trained(x::Union{Tuple, Vector{Any}}) = reduce(vcat, map(trained, x); init = [])
+# The arrays of a gradient, wherever they lie. Of a norm's running statistics there is none.
+trained(x) = []
+trained(x::AbstractArray{<:Number}) = [x]
 trained(x::Base.RefValue) = trained(x[])
+trained(x::Union{Tuple, Vector{Any}}) = reduce(vcat, map(trained, x); init = [])
+trained(x::NamedTuple) = haskey(x, :μ) ? trained((x.β, x.γ)) : trained(Tuple(x))
 
 near(a, b; rtol = 1.0f-4) = size(a) == size(b) && maximum(abs, a .- b) <= rtol * maximum(abs, b) + 1.0f-6
 
@@ -66,7 +61,7 @@ LAYERS = (
     ("norm, $f" => norm(f) for f in (identity, relu, relu6, swish, hardswish, PyFluxTransfer.gelu))...,
     "norm, frozen" => norm(relu; frozen = true),
     "norm, then relu" => Chain(norm(identity), relu),
-    ("$f" => Chain(f) for f in (sigmoid, hardsigmoid, tanh))...,
+    ("$f" => Chain(f) for f in (sigmoid, hardsigmoid))...,
     "windows" => PyFluxTransfer.WindowMax(3, 2, 1),
     "windows that hang over" => PyFluxTransfer.CeilMaxPool(3, 2),
     "mean" => PyFluxTransfer.AdaptiveMean(1),
@@ -87,7 +82,7 @@ LAYERS = (
         Metalhead.ResNet(18).layers[1][2][1],
     ),
     "a layer of Flux alone" => Chain(MeanPool((2, 2)), Conv((3, 3), 8 => 2)),
-    "an own function" => Chain(x -> 2 .* x, norm(relu), Parallel((a, b) -> a .- b, identity, abs)),
+    "an own function" => Chain(x -> 2 .* x, norm(relu), Parallel((a, b) -> a .- b, identity, x -> abs.(x))),
 )
 
 @testset "$name" for (name, layer) in LAYERS
@@ -109,7 +104,7 @@ end
 
 @testset "buffers are used again" begin
     room = Room()
-    layer = Chain(Conv((3, 3), 8 => 8; pad = 1), BatchNorm(8, relu))
+    layer = Chain(Conv((3, 3), 8 => 8; pad = 1, bias = false), BatchNorm(8, relu))
     as_flux(layer, x; room)
     held = sum(length, room.free)
     as_flux(layer, x; room)
