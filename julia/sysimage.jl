@@ -21,5 +21,11 @@ mktempdir() do folder
     # Found on the load path, as always; the image's builder knows the project alone.
     script = joinpath(folder, "load.jl")
     write(script, "push!(LOAD_PATH, $(repr(@__DIR__)))\nusing PyFluxTransfer: PyFluxTransfer\n")
-    create_sysimage(packages; sysimage_path = IMAGE, project = PROJECT, script, cpu_target = "native")
+    create_sysimage(
+        packages;
+        sysimage_path = IMAGE,
+        project = PROJECT,
+        script,
+        cpu_target = "native",
+    )
 end

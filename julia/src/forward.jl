@@ -119,13 +119,16 @@ end
 function forward_branches(room, @nospecialize(holder), branches::Vector{Any}, join, x)
     results = Any[forward(room, branch, x) for branch in branches]
     ys = Planes[first(result) for result in results]
-    y, split = joined(room, join, ys)
+    y, divide = join_up(room, join, ys)
     # What was added nobody reads any more.
     if join isa Activated
-        foreach(((branch, y),) -> y !== x && unread(branch) && give_back!(room, y), zip(branches, ys))
+        foreach(
+            ((branch, y),) -> y !== x && unread(branch) && give_back!(room, y),
+            zip(branches, ys),
+        )
     end
     function back(dy, wanted)
-        parts = split(dy)
+        parts = divide(dy)
         pairs = [back(part, wanted) for ((_, back), part) in zip(results, parts)]
         dx = wanted ? summed!(room, first.(pairs), parts) : nothing
         for part in parts
@@ -154,19 +157,19 @@ function summed!(room, gradients, parts)
     return dx
 end
 
-joined(room, f::Activated, ys) = joined_sum(room, f, ys)
+join_up(room, f::Activated, ys) = join_by_sum(room, f, ys)
 
-function joined_sum(room, f, ys)
+function join_by_sum(room, f, ys)
     z = room!(room, first(ys))
-    kept = f isa Signed
+    kept = f isa FromOutput
     sum_up!(kept ? f : identity, z.data, [each.data for each in ys])
     y = kept ? z : activate!(f, room!(room, z), z)
-    function split(dy)
+    function divide(dy)
         f === identity && return [dy for _ in ys]
         dz = weighed!(f, room!(room, dy), dy, z)
         return [dz for _ in ys]
     end
-    return y, split
+    return y, divide
 end
 
 function sum_up!(f::F, y, xs) where {F}
@@ -190,39 +193,39 @@ end
 add!(y::Planes, x::Planes) = (sum_up!(identity, y.data, [y.data, x.data]); y)
 Base.copyto!(y::Planes, x::Planes) = (copyto!(y.data, x.data); y)
 
-function joined(room, ::Val{:beside}, ys)
+function join_up(room, ::Val{:beside}, ys)
     ends = cumsum(channels_in.(ys))
     y = room!(room, first(ys), last(ends))
     ranges = [(stop - channels_in(each) + 1):stop for (each, stop) in zip(ys, ends)]
     for (each, range) in zip(ys, ranges)
         copyto!(view(y.data, :, range), each.data)
     end
-    function split(dy)
+    function divide(dy)
         return map(ranges) do range
             part = room!(room, dy, length(range))
             copyto!(part.data, view(dy.data, :, range))
             part
         end
     end
-    return y, split
+    return y, divide
 end
 
 # One of two factors may be one number for a channel of an image.
-function joined(room, ::Val{:times}, ys)
+function join_up(room, ::Val{:times}, ys)
     length(ys) == 2 || throw(ArgumentError("a product has two branches, got $(length(ys))"))
     x, weights = channel_size(ys[1]) >= channel_size(ys[2]) ? ys : reverse(ys)
-    y = multiply!(room!(room, x), x, weights)
-    function split(dy)
-        dx = multiply!(room!(room, dy), dy, weights)
-        dweights = multiply_and_sum!(room!(room, weights), dy, x)
+    y = weigh_channels!(room!(room, x), x, weights)
+    function divide(dy)
+        dx = weigh_channels!(room!(room, dy), dy, weights)
+        dweights = sum_products!(room!(room, weights), dy, x)
         return x === ys[1] ? [dx, dweights] : [dweights, dx]
     end
-    return y, split
+    return y, divide
 end
 
 channel_size(x::Planes) = x.w * x.h
 
-function multiply!(y, x, weights)
+function weigh_channels!(y, x, weights)
     rows = size(x.data, 1) ÷ size(weights.data, 1)
     a, b, out = x.data, weights.data, y.data
     in_parts(length(b), part_of(length(b), rows)) do part, _
@@ -236,7 +239,7 @@ function multiply!(y, x, weights)
     return y
 end
 
-function multiply_and_sum!(weights, x, y)
+function sum_products!(weights, x, y)
     rows = size(x.data, 1) ÷ size(weights.data, 1)
     a, b, out = x.data, y.data, weights.data
     in_parts(length(out), part_of(length(out), rows)) do part, _
@@ -308,10 +311,10 @@ function forward(room, layer::AdaptiveMean, x::Planes)
 end
 
 forward(room, ::typeof(Flux.flatten), x::Planes) = Flux.flatten(images(x)),
-(dy, wanted) -> (
-    wanted ? planes(room, reshape(dy, x.w, x.h, channels_in(x), images_in(x))) : nothing,
-    nothing,
-)
+    (dy, wanted) -> (
+        wanted ? planes(room, reshape(dy, x.w, x.h, channels_in(x), images_in(x))) : nothing,
+        nothing,
+    )
 
 forward(room, layer::WindowMax, x::Planes) = forward_highest(
     room,
@@ -334,7 +337,19 @@ function forward_highest(room, pool, x)
     from, to = x.data, y.data
     count = length(to) ÷ size # planes
     in_parts(count, part_of(count, size)) do part, _
-        foreach(i -> highest!(pool, to, places, (i - 1) * size, (w, h), from, (i - 1) * before, (x.w, x.h)), part)
+        foreach(
+            i -> highest!(
+                pool,
+                to,
+                places,
+                (i - 1) * size,
+                (w, h),
+                from,
+                (i - 1) * before,
+                (x.w, x.h),
+            ),
+            part,
+        )
     end
     function back(dy, wanted)
         wanted || return nothing, nothing
@@ -400,12 +415,12 @@ function forward_by_zygote(room, layer, x)
     y, back = Flux.pullback((layer, x) -> layer(x), layer, images(x))
     function inner(dy, _)
         mirror, dx = back(images(dy))
-        return dx === nothing ? nothing : planes(room, unthunk(dx)), opened(mirror)
+        return dx === nothing ? nothing : planes(room, unthunk(dx)), unboxed(mirror)
     end
     return planes(room, y), inner
 end
 
 # Zygote keeps the gradient of what may change in a box.
-opened(mirror::Base.RefValue) = opened(mirror[])
-opened(mirror::Union{Tuple, NamedTuple}) = map(opened, mirror)
-opened(mirror) = mirror
+unboxed(mirror::Base.RefValue) = unboxed(mirror[])
+unboxed(mirror::Union{Tuple, NamedTuple}) = map(unboxed, mirror)
+unboxed(mirror) = mirror

@@ -99,7 +99,8 @@ end
 # --- the layer --------------------------------------------------------------------------------------------
 
 function forward(room, conv::Conv, x::Planes)
-    conv.σ isa Activated && conv.weight isa Array{Float32} || return forward_by_zygote(room, conv, x)
+    conv.σ isa Activated && conv.weight isa Array{Float32} ||
+        return forward_by_zygote(room, conv, x)
     size(conv.weight, 3) * conv.groups == channels_in(x) ||
         throw(DimensionMismatch(
             "a convolution takes $(size(conv.weight, 3) * conv.groups) channels, got $(channels_in(x))",
@@ -115,7 +116,9 @@ function forward(room, conv::Conv, x::Planes)
         dz = back === nothing ? dy : first(back(dy, true))
         dw = room!(room, size(conv.weight)...)
         weight_gradient!(room, op, dw, x, dz)
-        db = conv.bias isa AbstractVector ? column_sums!(room!(room, length(conv.bias)), dz) : nothing
+        db = conv.bias isa AbstractVector ?
+            column_sums!(room!(room, length(conv.bias)), dz) :
+            nothing
         dx = wanted ? input_gradient!(room, op, room!(room, x), dz) : nothing
         dz === dy || give_back!(room, dz)
         return dx, mirror_of(conv; weight = dw, bias = db)
@@ -157,11 +160,7 @@ struct Products
     sliding::Sliding
 end
 
-Products(conv::Conv, g) = Products(
-    reshape(conv.weight, :, size(conv.weight, 4)),
-    conv.groups,
-    g,
-)
+Products(conv::Conv, g) = Products(reshape(conv.weight, :, size(conv.weight, 4)), conv.groups, g)
 
 # Input channels, rows and columns of the weight that belong together; blocks of so many channels
 # where there is but one group.
@@ -219,11 +218,8 @@ share_of(count, share, shares) = (share * count ÷ shares + 1):((share + 1) * co
 
 "Call `work(rows, columns)` for tiles of a product, by rows where there are enough."
 function in_tiles(work, rows, columns)
-    rows >= 2PRODUCT_ROWS || return in_parts(
-        (part, _) -> work(1:rows, part),
-        columns,
-        thread_parts(columns, 32),
-    )
+    rows >= 2PRODUCT_ROWS ||
+        return in_parts((part, _) -> work(1:rows, part), columns, thread_parts(columns, 32))
     return in_parts((part, _) -> work(part, 1:columns), rows, thread_parts(rows, PRODUCT_ROWS))
 end
 
@@ -286,8 +282,7 @@ end
 
 function weight_gradient!(room, op::Products, dw, x, dz)
     g, count = op.sliding, images_in(x)
-    matrix = reshape(dw, size(op.weight))
-    rows, inner = size(dz.data, 1), size(op.weight, 1) ÷ taps(g)
+    matrix, inner = reshape(dw, size(op.weight)), size(op.weight, 1) ÷ taps(g)
     if plain(g) && op.groups == 1
         in_blocks(inner, size(matrix, 2)) do part, columns
             BLAS.gemm!(
@@ -331,10 +326,7 @@ end
 
 "Call `work(rows, columns)` for blocks of a small product, along its longer side."
 function in_blocks(work, rows, columns)
-    rows >= columns && return in_parts(
-        (part, _) -> work(part, 1:columns),
-        rows,
-        thread_parts(rows, 64),
-    )
+    rows >= columns &&
+        return in_parts((part, _) -> work(part, 1:columns), rows, thread_parts(rows, 64))
     return in_parts((part, _) -> work(1:rows, part), columns, thread_parts(columns, 64))
 end

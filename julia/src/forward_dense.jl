@@ -1,9 +1,12 @@
 # Dense layers of a training step, over vectors (D, N) or tokens (D, T, N), and Dropout.
 
 function forward(room, dense::Dense, x::Array{Float32})
-    dense.σ isa Activated && dense.weight isa Matrix{Float32} || return forward_by_zygote(room, dense, x)
+    dense.σ isa Activated && dense.weight isa Matrix{Float32} ||
+        return forward_by_zygote(room, dense, x)
     size(x, 1) == size(dense.weight, 2) ||
-        throw(DimensionMismatch("a Dense layer takes $(size(dense.weight, 2)) numbers, got $(size(x, 1))"))
+        throw(DimensionMismatch(
+            "a Dense layer takes $(size(dense.weight, 2)) numbers, got $(size(x, 1))",
+        ))
     from = reshape(x, size(x, 1), :)
     z = Matrix{Float32}(undef, size(dense.weight, 1), size(from, 2))
     in_parts(size(z, 1), thread_parts(size(z, 1), 64)) do part, _

@@ -76,7 +76,7 @@ end
 end
 
 "Slide over one frame: lines of `wide`, `step` apart in the frame, into lines of `wide` behind `skipped`."
-function slide!(out, skipped, (wide, high), frame, step, weight, starts)
+function slide_frame!(out, skipped, (wide, high), frame, step, weight, starts)
     for y in 0:(high - 1)
         at, from = skipped + y * wide, y * step
         @inbounds @simd ivdep for x in 1:wide
@@ -87,13 +87,15 @@ function slide!(out, skipped, (wide, high), frame, step, weight, starts)
 end
 
 # Kernels of the usual sizes are compiled for their count of taps.
-counted(f, taps) = taps == 9 ? f(Val(9)) : taps == 25 ? f(Val(25)) : taps == 49 ? f(Val(49)) : f(Val(taps))
+counted(f, taps) = taps == 9 ?
+    f(Val(9)) :
+    taps == 25 ? f(Val(25)) : taps == 49 ? f(Val(49)) : f(Val(taps))
 
 convolve!(room, op::EachChannel, z, x) = counted(taps(op.sliding)) do n
-    slide_all!(room, n, z, x, Frame(op.sliding), op.sliding, op.weight, 1)
+    slide_frames!(room, n, z, x, Frame(op.sliding), op.sliding, op.weight, 1)
 end
 
-function slide_all!(room, ::Val{N}, z, x, f, g, weight, across) where {N}
+function slide_frames!(room, ::Val{N}, z, x, f, g, weight, across) where {N}
     begins = NTuple{N, Int}(starts(f, g))
     count, step = images_in(x), f.pitch * f.stride
     frames = scratch(room, frame_length(f))
@@ -105,7 +107,7 @@ function slide_all!(room, ::Val{N}, z, x, f, g, weight, across) where {N}
             for image in 0:(count - 1)
                 plane = (c - 1) * count + image
                 frame!(frame, f, from, plane * x.w * x.h, (x.w, x.h), across)
-                slide!(to, plane * z.w * z.h, (z.w, z.h), frame, step, w, begins)
+                slide_frame!(to, plane * z.w * z.h, (z.w, z.h), frame, step, w, begins)
             end
         end
     end
@@ -121,7 +123,7 @@ function input_gradient!(room, op::EachChannel, dx, dz)
     back = Sliding(g.kernel, (1, 1), g.dilation, reach .- g.before, g.to, g.from)
     weight = op.weight[end:-1:1, :]
     counted(taps(g)) do n
-        slide_all!(room, n, dx, dz, Frame(back), back, weight, g.stride[1])
+        slide_frames!(room, n, dx, dz, Frame(back), back, weight, g.stride[1])
     end
     return dx
 end

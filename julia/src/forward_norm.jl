@@ -2,7 +2,10 @@
 # stay in the cache between the passes over them.
 
 norm_here(layer, x) = false
-norm_here(norm::BatchNorm, x) = x isa Planes && norm.affine && norm.track_stats && norm.λ isa Activated
+norm_here(norm::BatchNorm, x) = x isa Planes &&
+    norm.affine &&
+    norm.track_stats &&
+    norm.λ isa Activated
 
 forward(room, norm::BatchNorm, x::Planes) = norm_here(norm, x) ?
     forward_norm(room, norm, norm.λ, x) :
@@ -23,7 +26,7 @@ function forward_norm(room, norm, f, x)
     in_parts(channels, part_of(channels, rows)) do part, _
         for c in part
             if learns
-                mean[c], variance = moments(x.data, c)
+                mean[c], variance = mean_and_variance(x.data, c)
                 scale[c] = 1 / sqrt(variance + norm.ϵ)
                 remember!(norm, c, mean[c], variance, rows)
             else
@@ -37,7 +40,7 @@ function forward_norm(room, norm, f, x)
     return y, back
 end
 
-function moments(x, c)
+function mean_and_variance(x, c)
     rows = size(x, 1)
     sum, squares = 0.0f0, 0.0f0
     @inbounds @simd for i in 1:rows

@@ -13,7 +13,7 @@ const Activated = Union{
 }
 
 # Those whose slope at z is that at f(z): z itself need not be kept.
-const Signed = Union{typeof(identity), typeof(relu), typeof(relu6)}
+const FromOutput = Union{typeof(identity), typeof(relu), typeof(relu6)}
 
 @inline slope(::typeof(identity), z) = 1.0f0
 @inline slope(::typeof(relu), z) = ifelse(z > 0, 1.0f0, 0.0f0)

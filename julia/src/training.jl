@@ -81,7 +81,7 @@ function with_gradients(work, net::Network, x, soft, total)
         throw(DimensionMismatch("$(size(x, ndims(x))) images, but $(size(soft, 2)) labels"))
     room = net.kept.room
     # Threads that each call the matrix product must not each start threads of their own.
-    return with_blas_threads(1) do
+    return with_blas_threads(Threads.nthreads() > 1 ? 1 : BLAS.get_num_threads()) do
         GC.@preserve room try
             work(gradients(room, trained, x, soft, total)...)
         finally

@@ -5,9 +5,8 @@
 function update_in_place!(leaf, x, dx)
     plainly = x isa Array{Float32} && dx isa Array{Float32}
     decay, rule, state = taken_apart(leaf.rule, leaf.state)
-    plainly && rule isa Union{HeavyBall, Optimisers.Adam, Optimisers.AdamW} || return first(
-        Optimisers.update!(leaf, x, dx),
-    )
+    plainly && rule isa Union{HeavyBall, Optimisers.Adam, Optimisers.AdamW} ||
+        return first(Optimisers.update!(leaf, x, dx))
     powers = move!(rule, Float32(decay), state, x, dx)
     powers === nothing || set_state!(leaf, (state[1], state[2], powers))
     return leaf

@@ -9,7 +9,8 @@ trained(x::Base.RefValue) = trained(x[])
 trained(x::Union{Tuple, Vector{Any}}) = reduce(vcat, map(trained, x); init = [])
 trained(x::NamedTuple) = haskey(x, :μ) ? trained((x.β, x.γ)) : trained(Tuple(x))
 
-near(a, b; rtol = 1.0f-4) = size(a) == size(b) && maximum(abs, a .- b) <= rtol * maximum(abs, b) + 1.0f-6
+near(a, b; rtol = 1.0f-4) = size(a) == size(b) &&
+    maximum(abs, a .- b) <= rtol * maximum(abs, b) + 1.0f-6
 
 "Output, gradients and running statistics are those of the plain Flux layer with Zygote."
 function as_flux(layer, x; room = Room())
@@ -58,7 +59,10 @@ LAYERS = (
     "depthwise, stride 2" => Conv((5, 5), 8 => 8; groups = 8, pad = 2, stride = 2),
     "depthwise, 4×2, stride 3" => Conv((4, 2), 8 => 8; groups = 8, pad = (0, 1, 2, 0), stride = 3),
     "depthwise, dilation" => Conv((3, 3), 8 => 8; groups = 8, pad = 2, dilation = 2),
-    ("norm, $f" => norm(f) for f in (identity, relu, relu6, swish, hardswish, PyFluxTransfer.gelu))...,
+    (
+        "norm, $f" => norm(f)
+        for f in (identity, relu, relu6, swish, hardswish, PyFluxTransfer.gelu)
+    )...,
     "norm, frozen" => norm(relu; frozen = true),
     "norm, then relu" => Chain(norm(identity), relu),
     ("$f" => Chain(f) for f in (sigmoid, hardsigmoid))...,
@@ -77,12 +81,13 @@ LAYERS = (
         identity,
         Chain(PyFluxTransfer.AdaptiveMean(1), Conv((1, 1), 8 => 8, sigmoid)),
     ),
-    "Metalhead's block" => Chain(
-        Conv((1, 1), 8 => 64),
-        Metalhead.ResNet(18).layers[1][2][1],
-    ),
+    "Metalhead's block" => Chain(Conv((1, 1), 8 => 64), Metalhead.ResNet(18).layers[1][2][1]),
     "a layer of Flux alone" => Chain(MeanPool((2, 2)), Conv((3, 3), 8 => 2)),
-    "an own function" => Chain(x -> 2 .* x, norm(relu), Parallel((a, b) -> a .- b, identity, x -> abs.(x))),
+    "an own function" => Chain(
+        x -> 2 .* x,
+        norm(relu),
+        Parallel((a, b) -> a .- b, identity, x -> abs.(x)),
+    ),
 )
 
 @testset "$name" for (name, layer) in LAYERS
@@ -115,7 +120,11 @@ end
 
 @testset "a gradient that nobody wants" begin
     room = Room()
-    GC.@preserve room for layer in (Conv((3, 3), 8 => 6), norm(relu), PyFluxTransfer.WindowMax(2, 2, 0))
+    GC.@preserve room for layer in (
+            Conv((3, 3), 8 => 6),
+            norm(relu),
+            PyFluxTransfer.WindowMax(2, 2, 0),
+        )
         y, back = forward(room, layer, planes(room, x))
         @test first(back(y, false)) === nothing
     end
