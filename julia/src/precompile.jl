@@ -31,20 +31,48 @@ function plan_of(model, depth, kind)
     return Plan("ResNet", Any[depth], Dict{Symbol, Any}(), units)
 end
 
+"A small network of what ResNets lack: depthwise convolutions, gates, Dense layers with Dropout between."
+function plan_of_others()
+    o(; given...) = Dict{String, Any}(string(k) => v for (k, v) in given)
+    inverted(name, width, stride, padding) = begin
+        given = o(; :in => 8, :mid => 16, :out => width, kernel = 3, stride, padding, eps = 1.0e-5)
+        given["residual"] = width == 8 && stride == 1
+        unit_of(make_inverted(given), name, :inverted; (Symbol(k) => v for (k, v) in given)...)
+    end
+    stem = o(; :in => 3, :out => 8, kernel = 3, stride = 2, padding = "same", bias = false)
+    merge!(stem, o(; norm = true, eps = 1.0e-5, activation = "relu6"))
+    units = Unit[
+        unit_of(make_conv(stem), "stem", :conv; (Symbol(k) => v for (k, v) in stem)...),
+        inverted("block1", 8, 1, 1),
+        inverted("block2", 12, 2, "same"),
+        unit_of(nothing, "mean", :avgpool; size = 1),
+        unit_of(nothing, "flat", :flatten),
+        unit_of(nothing, "drop", :dropout; p = 0.1),
+        unit_of(Dense(12 => 3), "head", :dense; :in => 12, :out => 3, activation = "none"),
+    ]
+    return Plan("", Any[], Dict{Symbol, Any}(), units)
+end
+
+"What every process does with a network."
+function go_through(net, x, y)
+    load!(net, state(net))
+    trace(net, size(x))
+    for cut in (0, length(net.units) - 1), optimizer in ("adamw", "adam", "sgd")
+        cut_at!(net, cut)
+        prepare!(net, Update(; optimizer))
+        step!(net, embed(net, x), y, Dict("s" => 0.1))
+        logits(net, embed(net, x))
+        memory(net)
+    end
+    return nothing
+end
+
 @setup_workload begin
     x, y = zeros(Float32, 32, 32, 3, 2), [1, 2]
     @compile_workload begin
         for (depth, kind) in ((18, :basic), (50, :bottleneck))
-            net = Network(plan_of(Metalhead.ResNet(depth), depth, kind))
-            load!(net, state(net))
-            trace(net, size(x))
-            for cut in (0, length(net.units) - 1), optimizer in ("adamw", "adam", "sgd")
-                cut_at!(net, cut)
-                prepare!(net, Update(; optimizer))
-                step!(net, embed(net, x), y, Dict("s" => 0.1))
-                logits(net, embed(net, x))
-                memory(net)
-            end
+            go_through(Network(plan_of(Metalhead.ResNet(depth), depth, kind)), x, y)
         end
+        go_through(Network(plan_of_others()), x, y)
     end
 end

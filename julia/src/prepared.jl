@@ -8,17 +8,19 @@ struct Prepared
     sum::UInt64
 end
 
-"What a network keeps of its evaluation."
+"What a network keeps of its evaluation and its steps."
 struct Kept
     units::Vector{Union{Nothing, Prepared}}
     lock::ReentrantLock
     pool::Pool
+    room::Room # of a training step
 end
 
 Kept(count::Integer) = Kept(
     fill!(Vector{Union{Nothing, Prepared}}(undef, count), nothing),
     ReentrantLock(),
     Pool(),
+    Room(),
 )
 
 "Forget what was made of weights that have changed."

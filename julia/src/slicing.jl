@@ -21,7 +21,7 @@ mutable struct Network
     update::Update
     rules::Dict{String, Any} # parameter's name => Optimisers' leaf
     steps::Int
-    kept::Kept  # for evaluation
+    kept::Kept  # what evaluation and steps use again
     own::String # the call that makes its own layers, or ""
 end
 
@@ -59,6 +59,7 @@ end
 function prepare!(net::Network, update::Update)
     net.update = update
     net.steps = 0
+    empty!(net.kept.room.free)
     # The trunk stays in test mode, even inside a gradient; the tail follows the gradient.
     Flux.testmode!(trunk(net))
     for layer in tail(net).layers

@@ -53,32 +53,59 @@ BatchNorm would not be finite, nothing changes, and the loss that is returned is
 function step!(net::Network, x::AbstractArray, labels, rates::AbstractDict, weights = nothing)
     check_input(net.units, net.cut + 1, x)
     check_rates(net, rates)
-    check_batch(net, x)
-    trained = tail(net)
-    input = net.device(x)
     soft, total = targets(labels, classes(net), net.update.label_smoothing, weights)
-    soft = net.device(soft)
     seed_dropout!(net)
     before = [(array(tensor), copy(array(tensor))) for tensor in statistics(net)]
-    # NNlib's convolutions run on Julia's threads: those of the matrix product would come on top.
-    loss, grads = with_blas_threads(Threads.nthreads() > 1 ? 1 : BLAS.get_num_threads()) do
-        Flux.withgradient(m -> cross_entropy(m(input), soft, total), trained)
-    end
-    forget!(net, (net.cut + 1):length(net.units))
+    put_back() = foreach(((now, old),) -> copyto!(now, old), before)
     # What is not a number must not stay in the network: the loss tells the caller.
-    if !isfinite(loss) || any(((now, _),) -> !all(isfinite, now), before)
-        foreach(((now, old),) -> copyto!(now, old), before)
-        return isfinite(loss) ? NaN : Float64(loss)
+    loss = try
+        with_gradients(net, x, soft, total) do loss, mirrors
+            forget!(net, (net.cut + 1):length(net.units))
+            fine = isfinite(loss) && all(((now, _),) -> all(isfinite, now), before)
+            fine && update!(net, mirrors, rates)
+            fine ? loss : isfinite(loss) ? NaN : loss
+        end
+    catch
+        put_back()
+        rethrow()
     end
-    mirrors = grads[1].layers
+    isfinite(loss) ? (net.steps += 1) : put_back()
+    return Float64(loss)
+end
+
+"Call `work` with the loss and each layer's gradients, which are there for that call alone."
+function with_gradients(work, net::Network, x, soft, total)
+    trained = net.chain.layers[(net.cut + 1):end]
+    net.device isa Flux.CPUDevice || return work(by_zygote(net, x, soft, total)...)
+    size(soft, 2) == size(x, ndims(x)) ||
+        throw(DimensionMismatch("$(size(x, ndims(x))) images, but $(size(soft, 2)) labels"))
+    room = net.kept.room
+    # Threads that each call the matrix product must not each start threads of their own.
+    return with_blas_threads(Threads.nthreads() > 1 ? 1 : BLAS.get_num_threads()) do
+        GC.@preserve room try
+            work(gradients(room, trained, x, soft, total)...)
+        finally
+            give_all_back!(room)
+        end
+    end
+end
+
+"Loss and gradients as Flux and Zygote compute them."
+function by_zygote(net::Network, x, soft, total)
+    check_batch(net, x)
+    input, targets = net.device(x), net.device(soft)
+    loss, grads = Flux.withgradient(m -> cross_entropy(m(input), targets, total), tail(net))
+    return loss, grads[1].layers
+end
+
+function update!(net::Network, mirrors, rates)
     for (i, index) in enumerate((net.cut + 1):length(net.units))
         unit = net.units[index]
         for tensor in tensors(unit, net.chain.layers[index], mirrors[i])
             update!(net.rules, tensor, rates[unit.stage])
         end
     end
-    net.steps += 1
-    return Float64(loss)
+    return nothing
 end
 
 function check_rates(net::Network, rates)
@@ -127,7 +154,7 @@ function update!(rules, tensor::Tensor, rate)
     (statistic(tensor) || gradient(tensor) === nothing) && return nothing
     rule = rules[tensor.name]
     Optimisers.adjust!(rule, rate)
-    rules[tensor.name], _ = Optimisers.update!(rule, array(tensor), gradient(tensor))
+    rules[tensor.name] = update_in_place!(rule, array(tensor), gradient(tensor))
     return nothing
 end
 

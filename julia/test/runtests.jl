@@ -28,6 +28,7 @@ include("bundles.jl")
             "places",
             "rewrite_tree",
             "inference",
+            "forward",
             "training",
             "safetensors",
             "resample",

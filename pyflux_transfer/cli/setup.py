@@ -28,12 +28,15 @@ def setup(
     threads: Annotated[int, typer.Option(help="Julia threads; 0: one a processor.")] = 0,
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for Julia; repeatable.")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="Add CUDA and cuDNN.")] = False,
+    sysimage: Annotated[
+        bool, typer.Option("--sysimage", help="Make a system image: a quicker start.")
+    ] = False,
 ) -> None:
     """Prepare Julia for the flux engine, or register one you have; can be run again."""
     from pyflux_transfer.installation.setup import setup as prepare
 
     pairs = dict(_pair(text) for text in env or ())
-    for line in prepare(julia, project, load_path or (), depot, gpu, threads, pairs):
+    for line in prepare(julia, project, load_path or (), depot, gpu, threads, pairs, sysimage):
         console.print(line, markup=False, soft_wrap=True)
 
 

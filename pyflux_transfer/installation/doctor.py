@@ -81,7 +81,18 @@ def julia_checks(julia: Julia) -> list[Check]:
         Check("Julia project", True, julia.project),
         Check("Julia packages' cache", True, variables.get("JULIA_DEPOT_PATH", "").strip(os.pathsep)
               or str(Path.home() / ".julia")),
+        *_image(julia),
     ]  # fmt: skip
+
+
+def _image(julia: Julia) -> list[Check]:
+    made = environment.system_image(julia)
+    if made is None:
+        return []
+    if made.is_file():
+        return [Check("Julia system image", True, str(made))]
+    told = "made of other versions than those installed now: Julia starts without it"
+    return [Check("Julia system image", False, told, "Run: pyflux-transfer setup --sysimage")]
 
 
 def _row(name: str, value: str, found: dict[str, str]) -> Check:

@@ -20,7 +20,7 @@ from pathlib import Path
 from platformdirs import user_config_path
 
 from pyflux_transfer.errors import EngineError
-from pyflux_transfer.installation import depot
+from pyflux_transfer.installation import depot, image
 
 SETUP = "Run: pyflux-transfer setup"
 
@@ -35,7 +35,8 @@ class Julia:
     `project` is the environment with PythonCall and Flux, `load_path` what else is searched for
     packages, `depot` stands for JULIA_DEPOT_PATH behind the depot of this installation, `env` are
     further environment variables.
-    `pythoncall` is the version it was seen with, which must equal juliacall's.
+    `pythoncall` is the version it was seen with, which must equal juliacall's. With `sysimage` it
+    is started with the system image that was made for it, as long as that fits.
     """
 
     exe: str
@@ -45,6 +46,7 @@ class Julia:
     threads: int = 0  # 0: as many as the processor has cores
     env: Mapping[str, str] = field(default_factory=dict)
     pythoncall: str = ""
+    sysimage: bool = False
 
 
 def config_file() -> Path:
@@ -156,7 +158,14 @@ def variables(julia: Julia) -> dict[str, str]:
     if depots := depot.path(julia_package(), rest):
         values["JULIA_DEPOT_PATH"] = depots
         values["PYFLUX_DEPOT"] = str(depot.own(julia_package()))
+    if (made := system_image(julia)) is not None and made.is_file():
+        values["PYTHON_JULIACALL_SYSIMAGE"] = str(made)
     return {**values, **julia.env}
+
+
+def system_image(julia: Julia) -> Path | None:
+    """Return where the system image of a Julia that asks for one lies, if it is made."""
+    return image.file(julia.exe, julia.project, julia_package()) if julia.sysimage else None
 
 
 def readiness() -> str | None:

@@ -20,6 +20,7 @@ from urllib.request import urlopen
 from platformdirs import user_data_path
 
 from pyflux_transfer.errors import EngineError
+from pyflux_transfer.installation import image
 from pyflux_transfer.installation.environment import Julia, julia_package, register, variables
 
 OLDEST = (1, 10)
@@ -86,13 +87,15 @@ def setup(
     gpu: bool = False,
     threads: int = 0,
     env: Mapping[str, str] | None = None,
+    sysimage: bool = False,
 ) -> Iterator[str]:
     """Prepare Julia and register it for later commands; yield lines of progress.
 
     Without `julia`, juliapkg finds or installs one and resolves the packages. With it, that Julia
     and its `project` (default: its own shared environment) are taken as they are. Either way a
-    network is built, run and trained before anything is registered. May be called again. Raises
-    EngineError with the remedy where a step fails.
+    network is built, run and trained before anything is registered. With `sysimage` a system image
+    is made, and tried out like the rest. May be called again. Raises EngineError with the remedy
+    where a step fails.
     """
     try:
         juliacall = metadata.version("juliacall")
@@ -112,7 +115,27 @@ def setup(
     if kernels := better_kernels(report.get("BLAS kernels", "")):
         yield f"OpenBLAS runs on {report['BLAS kernels']} kernels: setting {kernels}"
         found = replace(found, env={**found.env, "OPENBLAS_CORETYPE": kernels})
+    if sysimage:
+        yield from _imaged(found)
+        found = replace(found, sysimage=True)
+        yield "trying it out with the system image"
+        yield from _smoke(found)
     yield f"registered in {register(found)}"
+
+
+def _imaged(julia: Julia) -> Iterator[str]:
+    """Make the system image of a Julia, unless it is there."""
+    package = julia_package()
+    made = image.file(julia.exe, julia.project, package)
+    if made.is_file():
+        yield f"the system image is there: {made}"
+        return
+    command = image.command(julia.exe, julia.project, package)
+    yield "making a system image: several minutes, 400 MB"
+    yield from _lines(command, variables(julia), "Making the system image")
+    if not made.is_file():
+        raise EngineError(f"The system image was not made: there is no {made}. Run setup again.")
+    yield f"system image of {made.stat().st_size >> 20} MB: {made}"
 
 
 def better_kernels(kernels: str) -> str:

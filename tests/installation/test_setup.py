@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from pyflux_transfer.errors import EngineError
 from pyflux_transfer.installation import setup as module
-from pyflux_transfer.installation.environment import registered
+from pyflux_transfer.installation.environment import Julia, registered
 from pyflux_transfer.installation.setup import better_kernels, setup
 
 
@@ -129,6 +130,41 @@ def test_a_julia_that_works_is_registered(tmp_path: Path, monkeypatch: pytest.Mo
     assert (found.exe, found.project, found.depot) == (str(exe), str(tmp_path), "/d")
     assert (found.load_path, found.threads, found.pythoncall) == (("/p",), 2, "1.2.3")
     assert found.env == {"A": "b", "OPENBLAS_CORETYPE": "Haswell"}
+
+
+def test_a_system_image_is_made_and_tried_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exe = julia(tmp_path, probe='echo "PythonCall 1.2.3"')
+    monkeypatch.setattr(module, "_SMOKE", "print('built'); print('report', '[]')")
+    image = tmp_path / "made.so"
+    monkeypatch.setattr(module.image, "file", lambda *_: image)
+    monkeypatch.setattr(
+        module.image, "command", lambda *_: [sys.executable, "-c", f"open({str(image)!r}, 'w')"]
+    )
+    told = lines(exe, project=tmp_path, sysimage=True)
+    assert told.count("built") == 2
+    assert registered() == replace(registered_plainly(exe, tmp_path), sysimage=True)
+    told = lines(exe, project=tmp_path, sysimage=True)
+    assert f"the system image is there: {image}" in told
+
+
+def test_an_image_that_was_not_made_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exe = julia(tmp_path, probe='echo "PythonCall 1.2.3"')
+    monkeypatch.setattr(module, "_SMOKE", "print('report', '[]')")
+    monkeypatch.setattr(module.image, "file", lambda *_: tmp_path / "made.so")
+    for code, told in (("", "was not made"), ("raise OSError('no disk')", "OSError: no disk")):
+        command = [sys.executable, "-c", code]
+        monkeypatch.setattr(module.image, "command", lambda *_, command=command: command)
+        with pytest.raises(EngineError, match=told):
+            lines(exe, project=tmp_path, sysimage=True)
+        assert registered() is None
+
+
+def registered_plainly(exe: Path, project: Path) -> Julia:
+    return Julia(str(exe), str(project), pythoncall="1.2.3")
 
 
 def test_no_network_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
