@@ -23,7 +23,7 @@ _BF16 = {"amx_bf16", "avx512_bf16"}
 
 @dataclass(frozen=True)
 class Asked:
-    """What an architecture is to answer: so many `photos`, None where nobody knows how many will come.
+    """What an architecture is to answer: so many `photos`, None where nobody knows how many come.
 
     `mult_adds` are those of one photo. `gradients` says that heat maps are wanted, and that this
     network's need gradients.
