@@ -90,7 +90,9 @@ FitOption = Annotated[
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option(help="Of the frozen trunk and of prediction.", rich_help_panel=COMPUTING),
+    typer.Option(
+        help="Of prediction and training; weights are float32 always.", rich_help_panel=COMPUTING
+    ),
 ]
 
 

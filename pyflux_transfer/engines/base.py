@@ -28,9 +28,10 @@ OPTIMIZERS = ("adamw", "adam", "sgd")
 class Plan:
     """What a network is built from.
 
-    `head=None` keeps the 1000-class classifier. `precision` is that of the frozen trunk and of
-    prediction; the tail always trains in float32. `seed` makes the random start of the weights;
-    None leaves them unset, for a `load_state` that follows at once.
+    `head=None` keeps the 1000-class classifier. `precision` is that of all images and tokens on
+    their way through the network, in prediction and in training; weights, the optimizer, statistics
+    of BatchNorm, layers on vectors, logits and loss are float32 always. `seed` makes the random
+    start of the weights; None leaves them unset, for a `load_state` that follows at once.
     """
 
     architecture: Architecture

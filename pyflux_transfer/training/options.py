@@ -60,7 +60,7 @@ class Options:
     `class_weights` is None, "auto" (inverse frequency) or {class: weight}. `patience` stops after
     so many epochs without a better validation, in fine-tuning the phase. `freeze_bn` keeps
     BatchNorm's statistics in the trained part as they are: those of few photos are noise.
-    `precision` of the frozen trunk changes the network's, None keeps it. `solver="lbfgs"` trains
+    `precision` changes the network's, None keeps it. `solver="lbfgs"` trains
     a linear head to the optimum of its loss plus weight_decay/2·‖W‖². `workers` threads decode
     images, of which none may have more than `max_pixels`; a share of `max_skipped` may be
     unreadable. NumPy's numbers are taken like Python's.

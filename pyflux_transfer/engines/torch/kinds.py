@@ -240,9 +240,7 @@ class TrainRunner:
         if step.scale:
             factor = self.tensors[step.scale.name].reshape(-1)
             x = x * (factor[:, None, None] if x.ndim == 4 else factor)
-        if add is not None:
-            x = x + add
-        return ACTIVATIONS[step.activation](x)
+        return activated(x if add is None else x.add_(add), step.activation)
 
     def norm(self, norm: Layer, x: Tensor, eps: float, activation: str = "none") -> Tensor:
         """Normalise by the batch's statistics in training, by the kept ones in evaluation."""
@@ -255,7 +253,7 @@ class TrainRunner:
         leaves = ("running_mean", "running_var", "weight", "bias")
         mean, var, weight, bias = (self.tensors[f"{name}.{leaf}"] for leaf in leaves)
         y = F.batch_norm(x, mean, var, weight, bias, self.training, norm.momentum, eps)
-        return ACTIVATIONS[activation](y)
+        return activated(y, activation)
 
     def layernorm(self, norm: Layer, x: Tensor, eps: float) -> Tensor:
         """Normalise over the last axis."""
@@ -281,6 +279,14 @@ class TrainRunner:
     def mean(self, x: Tensor) -> Tensor:
         """Return the means (N, C, 1, 1) of the images' axes, in float32."""
         return x.mean((2, 3), keepdim=True, dtype=torch.float32)
+
+
+def activated(x: Tensor, activation: str) -> Tensor:
+    """Run an activation on what nobody else sees: in place where that leaves the same gradient.
+
+    The same numbers in half the memory: new memory is what takes the time.
+    """
+    return x.relu_() if activation == "relu" else ACTIVATIONS[activation](x)
 
 
 def parameters(blocks: Sequence[Block]) -> list[str]:

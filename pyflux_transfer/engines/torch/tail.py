@@ -16,8 +16,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from pyflux_transfer.engines.torch.attention import products
-from pyflux_transfer.engines.torch.kinds import TrainRunner, same_padding
-from pyflux_transfer.engines.torch.steps import ACTIVATIONS, Step
+from pyflux_transfer.engines.torch.kinds import TrainRunner, activated, same_padding
+from pyflux_transfer.engines.torch.steps import Step
 from pyflux_transfer.engines.torch.trained import Sides, Window, convolved, folded, rounded
 from pyflux_transfer.networks.units import Layer
 
@@ -58,7 +58,7 @@ class TailRunner(TrainRunner):
         y = self.norm(step.norm, convolved(x, weight, bias, None, window, "none"), step.eps)
         if step.scale:
             y = y * self.tensors[step.scale.name].reshape(-1, 1, 1).to(self.dtype)
-        return ACTIVATIONS[step.activation](y if add is None else y + add)
+        return activated(y if add is None else y.add_(add), step.activation)
 
     def layernorm(self, norm: Layer, x: Tensor, eps: float) -> Tensor:
         """Normalise over the last axis."""
@@ -81,7 +81,7 @@ class TailRunner(TrainRunner):
             y = F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
         else:
             y = F.linear(x, weight, bias)
-        return ACTIVATIONS[step.activation](y if add is None else y + add)
+        return activated(y if add is None else y.add_(add), step.activation)
 
     def _affine(self, step: Step) -> tuple[Tensor | None, Tensor]:
         """Return what each output of the weight is multiplied by, if anything, and the bias.
