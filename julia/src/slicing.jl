@@ -67,10 +67,16 @@ function prepare!(net::Network, update::Update)
         update.freeze_bn || continue
         foreach(inner -> inner isa BatchNorm && Flux.testmode!(inner), Flux.modules(layer))
     end
-    rule = optimizer_rule(update)
-    net.rules = Dict{String, Any}(
-        name => Optimisers.setup(rule, array)
-        for (name, array) in parameters(net)
-    )
+    net.rules = Dict{String, Any}()
     return net
+end
+
+"The optimizer's state, made when it is first asked for: who only predicts does without."
+function rules!(net::Network)
+    isempty(net.rules) || return net.rules
+    rule = optimizer_rule(net.update)
+    for (name, array) in parameters(net)
+        net.rules[name] = Optimisers.setup(rule, array)
+    end
+    return net.rules
 end

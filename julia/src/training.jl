@@ -102,7 +102,7 @@ function update!(net::Network, mirrors, rates)
     for (i, index) in enumerate((net.cut + 1):length(net.units))
         unit = net.units[index]
         for tensor in tensors(unit, net.chain.layers[index], mirrors[i])
-            update!(net.rules, tensor, rates[unit.stage])
+            update!(rules!(net), tensor, rates[unit.stage])
         end
     end
     return nothing
@@ -199,7 +199,7 @@ moments(leaf) = (inner = behind_decay(leaf); inner isa Tuple ? inner[1:2] : (inn
 function memory(net::Network)
     return Dict{String, Any}(
         "$slot/$name" => moment
-        for (name, leaf) in net.rules
+        for (name, leaf) in rules!(net)
         for (slot, moment) in zip(SLOTS[net.update.optimizer], moments(leaf))
     )
 end
@@ -213,7 +213,7 @@ function load_memory!(net::Network, steps, given)
     check(given, [name => outside_size(x) for (name, x) in held])
     foreach(((name, x),) -> copyto!(x, inside(given[name])), held)
     net.steps = steps
-    foreach(leaf -> set_powers!(leaf, steps), values(net.rules))
+    foreach(leaf -> set_powers!(leaf, steps), values(rules!(net)))
     return net
 end
 

@@ -23,14 +23,10 @@ const FEW = 16
 const UNPACKED = 10^6
 
 # What a line of a kernel, of an input tile and of a product goes through.
-const KERNEL_TRANSFORM = [
-    1 / 4 0 0
-    -1 / 6 -1 / 6 -1 / 6
-    -1 / 6 1 / 6 -1 / 6
-    1 / 24 1 / 12 1 / 6
-    1 / 24 -1 / 12 1 / 6
-    0 0 1
-]
+@inline function transform_kernel(a, b, c)
+    p, q = (a + c) / 6, a / 24 + c / 6
+    return a / 4, -p - b / 6, b / 6 - p, q + b / 12, q - b / 12, c
+end
 
 @inline function transform_input(a, b, c, d, e, f)
     p, q, r, s = e - 4c, d - 4b, e - c, 2 * (d - b)
@@ -45,10 +41,18 @@ end
 "Transform a folded 3×3 weight (9 · in, out), as `fold` returns it."
 function winograd_weight(weight)
     inner, outer = size(weight, 1) ÷ 9, size(weight, 2)
-    kernels = reshape(weight, 3, 3, inner, outer)
     result = Array{Float32}(undef, inner, outer, 36)
-    for o in 1:outer, i in 1:inner
-        result[i, o, :] = vec(KERNEL_TRANSFORM * kernels[:, :, i, o] * KERNEL_TRANSFORM')
+    in_parts(outer, part_of(outer, 36inner)) do part, _
+        for o in part, i in 1:inner
+            taps = ntuple(tap -> Float64(@inbounds weight[9 * (i - 1) + tap, o]), Val(9))
+            lines = ntuple(y -> transform_kernel(taps[3y - 2], taps[3y - 1], taps[3y]), Val(3))
+            for x in 1:6
+                column = transform_kernel(lines[1][x], lines[2][x], lines[3][x])
+                for y in 1:6
+                    @inbounds result[i, o, x + 6 * (y - 1)] = column[y]
+                end
+            end
+        end
     end
     return result
 end
