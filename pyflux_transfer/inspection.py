@@ -21,9 +21,9 @@ from pyflux_transfer.data.source import Reader, told
 from pyflux_transfer.data.table import relative
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.insight import appearance
-from pyflux_transfer.insight.copies import Alike, Pairs, alike, groups, unit
+from pyflux_transfer.insight.copies import Alike, Pairs, alike, groups, nearest, unit
 from pyflux_transfer.insight.findings import Finding, Findings, Photo, ordered
-from pyflux_transfer.insight.labels import agreed, doubt, votes
+from pyflux_transfer.insight.labels import ASKED, agreed, doubt, votes
 from pyflux_transfer.insight.outliers import distances
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.predict import softmax
@@ -34,7 +34,7 @@ from pyflux_transfer.training.head import HeadResult, solve_head
 from pyflux_transfer.training.options import Options
 
 if TYPE_CHECKING:
-    from pyflux_transfer.engines.base import Device, Precision
+    from pyflux_transfer.engines.base import Device, Labels, Precision
 
 SPLITS = ("train", "valid", "test")
 BLOCK = 4096  # rows of features that are pooled at once
@@ -264,12 +264,14 @@ def _findings(
     )
     unread = tuple(photo for photo, _ in gathered.unread)
     reasons = [reason for _, reason in gathered.unread]
+    units = unit(pooled)
+    near = nearest(units, units, ASKED)
     found = [
         *(Finding("unreadable", len(photos) + i, 1.0, why) for i, why in enumerate(reasons)),
-        *_labels(dataset, pooled, judged),
+        *_labels(dataset, near, judged),
         *_copies(photos, same.copies),
         *_series(photos, same.frames),
-        *_outliers(dataset, pooled),
+        *_outliers(dataset, units, near[1]),
         *_appearance(portraits),
     ]
     estimate = judged.estimate
@@ -280,12 +282,12 @@ def _findings(
     )  # fmt: skip
 
 
-def _labels(dataset: Dataset, pooled: Array, judged: HeadResult) -> Iterator[Finding]:
+def _labels(dataset: Dataset, near: tuple[Labels, Array], judged: HeadResult) -> Iterator[Finding]:
     if judged.start is None:
         return
     known, labels = np.flatnonzero(judged.start.learnt), labels_of(dataset)
     together = judged.start.truth.bunches
-    voted = votes(labels, len(dataset.classes), unit(pooled), together)[known]
+    voted = votes(labels, len(dataset.classes), near, together)[known]
     probabilities = agreed(softmax(judged.start.logits[known], judged.temperature), voted)
     labels = labels[known]
     doubts = doubt(probabilities, labels)
@@ -331,8 +333,8 @@ def _strongest(count: int, pairs: Pairs) -> list[tuple[float, int, bool]]:
     return best
 
 
-def _outliers(dataset: Dataset, pooled: Array) -> Iterator[Finding]:
-    far = distances(unit(pooled), labels_of(dataset))
+def _outliers(dataset: Dataset, units: Array, products: Array) -> Iterator[Finding]:
+    far = distances(units, labels_of(dataset), products)
     for i in far.outliers:
         name = dataset.classes[dataset.samples[i].label]
         why = f"unlike all photos, also those of {name}" if far.strange[i] else f"unlike {name}"

@@ -38,8 +38,8 @@ from pyflux_transfer.data.portrait import portray
 from pyflux_transfer.data.preprocess import prepare
 from pyflux_transfer.engines.base import Labels
 from pyflux_transfer.insight.belonging import SIGNS, Belonging, held_out, joined, learn
-from pyflux_transfer.insight.copies import alike, groups, unit
-from pyflux_transfer.insight.labels import agreed, doubt, votes
+from pyflux_transfer.insight.copies import alike, groups, nearest, unit
+from pyflux_transfer.insight.labels import ASKED, agreed, doubt, votes
 from pyflux_transfer.insight.outliers import distances
 from pyflux_transfer.insight.selection import select
 from pyflux_transfer.networks.tensors import Array
@@ -87,7 +87,8 @@ def labels(net: Classifier, folder: Path, seeds: int, cleanlab: Path | None) -> 
     from sklearn.metrics import average_precision_score as precision
 
     rows, true, _ = featured(net, folder)
-    design, classes = reduce(rows), int(true.max()) + 1
+    design, classes, units = reduce(rows), int(true.max()) + 1, unit(rows)
+    near = nearest(units, units, ASKED)
     found: dict[str, list[float]] = {}
     accuracy, listed, right = [], [], []
     for seed in range(seeds):
@@ -96,7 +97,7 @@ def labels(net: Classifier, folder: Path, seeds: int, cleanlab: Path | None) -> 
         wrong = given != true
         judged = cross_validate(design, given, classes, folded(given, 5, rng))
         probabilities = softmax(judged.logits, calibrate(judged.logits, given))
-        voted = votes(given, classes, unit(rows), np.arange(len(given)))
+        voted = votes(given, classes, near, np.arange(len(given)))
         doubts = doubt(agreed(probabilities, voted), given)
         found.setdefault("ours", []).append(precision(wrong, doubts.score))
         alone = doubt(probabilities, given).score

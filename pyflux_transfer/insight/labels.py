@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pyflux_transfer.insight.copies import nearest
 from pyflux_transfer.insight.metrics import Floats, Labels
 
 LEAST = 1e-12  # probability
 VOTERS = 8  # nearest photos whose labels are heard,
+ASKED = 2 * VOTERS + 1  # of so many, some of which may be copies and one is the photo itself,
 ALIKE = 10.0  # each counting exp(ALIKE · cosine)
 UNHEARD = 0.1  # of the votes is every class's alike: what eight photos do not say may yet be
 PART = 0.25  # that votes have in probabilities, in logarithms
@@ -54,14 +54,15 @@ def doubt(probabilities: Floats, labels: Labels) -> Doubts:
     return Doubts(score, likeliest.astype(np.int64), wrong)
 
 
-def votes(labels: Labels, classes: int, units: Floats, together: Labels) -> NDArray[np.float64]:
+def votes(
+    labels: Labels, classes: int, near: tuple[Labels, Floats], together: Labels
+) -> NDArray[np.float64]:
     """Return what the labels (N,) of each photo's nearest say of it: shares of classes (N, C).
 
-    `units` (N, D) are features of length 1. Photos that are equal in `together` (N,), copies say,
-    do not judge each other.
+    `near` are the places (N, ASKED) of the nearest and their cosines, see `copies.nearest`. Photos
+    that are equal in `together` (N,), copies say, do not judge each other.
     """
-    rows = np.arange(len(labels))[:, None]
-    places, products = nearest(units, units, 2 * VOTERS + 1)
+    rows, (places, products) = np.arange(len(labels))[:, None], near
     weights = np.exp(ALIKE * products.astype(np.float64))
     weights[together[places] == together[:, None]] = 0
     heard = np.argsort(-weights, axis=1, kind="stable")[:, :VOTERS]

@@ -35,14 +35,17 @@ class Distances:
         return self.all > UNUSUAL
 
 
-def distances(units: Floats, labels: Labels) -> Distances:
-    """Judge features (N, D) of length 1 by their distance to the fifth nearest."""
+def distances(units: Floats, labels: Labels, products: Floats | None = None) -> Distances:
+    """Judge features (N, D) of length 1 by their distance to the fifth nearest.
+
+    `products` (N, M), where they are known, are those with the M > 5 nearest, itself among them.
+    """
     own = np.zeros(len(labels))
     for label in np.unique(labels):
         where = np.flatnonzero(labels == label)
         if len(where) >= FEW:
             own[where] = unusual(_distance(units[where]))
-    every = unusual(_distance(units)) if len(labels) >= FEW else np.zeros(len(labels))
+    every = unusual(_distance(units, products)) if len(labels) >= FEW else np.zeros(len(labels))
     return Distances(own, every)
 
 
@@ -54,8 +57,10 @@ def unusual(values: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray((values - middle) / max(spread, 1e-3))
 
 
-def _distance(units: Floats) -> Floats:
+def _distance(units: Floats, products: Floats | None = None) -> Floats:
     """Return each row's distance to its fifth nearest, or to the farthest of fewer."""
     count = min(NEIGHBOURS, len(units) - 1)
-    _, products = nearest(units, units, count + 1)  # the row itself is among them
-    return np.asarray(np.sqrt(np.maximum(2 - 2 * products.min(axis=1), 0)))
+    if products is None:
+        _, products = nearest(units, units, count + 1)  # the row itself is among them
+    least = np.partition(products, -count - 1, axis=1)[:, -count - 1]
+    return np.asarray(np.sqrt(np.maximum(2 - 2 * least, 0)))

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyflux_transfer.insight.copies import unit
-from pyflux_transfer.insight.labels import agreed, doubt, thresholds, votes
+from pyflux_transfer.insight.copies import nearest, unit
+from pyflux_transfer.insight.labels import ASKED, agreed, doubt, thresholds, votes
 
 
 def test_thresholds_are_the_mean_probability_of_a_class_for_itself() -> None:
@@ -53,14 +53,15 @@ def test_the_nearest_vote_but_for_those_that_stay_together() -> None:
     rows = rng.normal(size=(24, 16)) + 4 * np.eye(16)[labels]
     rows[1], labels[:2] = rows[0], 1  # two copies of class 0, both labelled wrongly
     units = unit(rows.astype(np.float32))
+    near = nearest(units, units, ASKED)
     apart = np.arange(24)
-    found = votes(labels, 3, units, np.where(apart == 1, 0, apart))
+    found = votes(labels, 3, near, np.where(apart == 1, 0, apart))
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert found[0].argmax() == found[1].argmax() == 0
     assert (found[12:].argmax(axis=1) == 1).all()
-    assert found[0, 1] < votes(labels, 3, units, apart)[0, 1]
+    assert found[0, 1] < votes(labels, 3, near, apart)[0, 1]
     assert found[:, 2].min() > 0
-    alone = votes(labels, 3, units, np.zeros(24, np.int64))
+    alone = votes(labels, 3, near, np.zeros(24, np.int64))
     np.testing.assert_allclose(alone, 1 / 3)
 
 

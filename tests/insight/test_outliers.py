@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyflux_transfer.insight.copies import unit
+from pyflux_transfer.insight.copies import nearest, unit
 from pyflux_transfer.insight.outliers import distances, unusual
 
 
@@ -17,6 +17,9 @@ def test_a_photo_in_the_wrong_class_is_an_outlier_there_and_one_like_none_is_str
     assert set(found.outliers[:2]) == {4, 70}
     assert not found.strange[4]
     assert found.strange[70]
+    units = unit(rows.astype(np.float32))
+    again = distances(units, labels, nearest(units, units, 17)[1])
+    np.testing.assert_allclose(again.all, found.all, atol=1e-3)
 
 
 def test_of_few_photos_nothing_is_said() -> None:
