@@ -58,24 +58,25 @@ class Lease:
         target = self._ring.images[slot]
         waiting: asyncio.Future[object] = loop.create_future()
 
-        def done(_: object) -> None:
+        # Neither is held by what it holds: a replaced bundle's memory goes with its last lease.
+        def done(finished: Future[Any]) -> None:
             # One call into the loop for both: each wakes it by a write of its own.
             if not loop.is_closed():
-                loop.call_soon_threadsafe(land)
+                loop.call_soon_threadsafe(land, finished)
 
-        def land() -> None:
+        def land(finished: Future[Any]) -> None:
             self.deployment.release([slot])
             if waiting.done():  # nobody waits any more
                 return
-            if running.cancelled():
+            if finished.cancelled():
                 waiting.cancel()
-            elif error := running.exception():
+            elif error := finished.exception():
                 waiting.set_exception(error)
             else:
-                waiting.set_result(running.result())
+                waiting.set_result(finished.result())
 
-        def given_up(_: object) -> None:
-            if waiting.cancelled():
+        def given_up(left: asyncio.Future[object]) -> None:
+            if left.cancelled():
                 running.cancel()
 
         self.deployment.hold([slot])
