@@ -459,8 +459,8 @@ def load(
     `.safetensors`, `.pth`, `.pt`, or None (also "none", as on the command line) for a random start
     from `seed`; a bundle, given as either, brings its own, its classes and head. A file without the
     head of the 1000 ImageNet classes, or with another, gives what comes before it. `engine` is
-    "auto", "flux" or "torch". `precision` of prediction and training is "fp32", "bf16", or
-    "auto": bf16 where the processor computes it and a check agrees.
+    "auto", "flux", "torch", or "onnx", which does not train. `precision` of prediction and training
+    is "fp32", "bf16", or "auto": bf16 where it is measured to be faster and a check agrees.
 
     Images are seen as the weights' publisher did, or a bundle's photos were: `size` is another side
     in pixels, `fit` is "crop", "pad" or "stretch" (see `Preprocessing`). A bundle should be trained

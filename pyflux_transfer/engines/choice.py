@@ -17,7 +17,7 @@ from pyflux_transfer.installation.environment import cores, instructions, visibl
 # of 38 a photo of 4.1e9 (benchmarks, "answers by ONNX Runtime").
 MUCH = 5e11
 # Families that ONNX Runtime in float32 computes as fast as PyTorch in bfloat16, to a tenth.
-_AS_FAST = ("squeezenet", "mobilenet_v3", "efficientnet_b", "densenet")
+_AS_FAST = ("alexnet", "squeezenet", "mobilenet_v3", "efficientnet_b", "densenet")
 _BF16 = {"amx_bf16", "avx512_bf16"}
 
 

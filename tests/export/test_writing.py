@@ -13,8 +13,9 @@ from PIL import Image
 from pyflux_transfer import bundle as bundles
 from pyflux_transfer.bundle import Bundle
 from pyflux_transfer.classifier import load
+from pyflux_transfer.engines.onnx import graph, layers
 from pyflux_transfer.errors import ExportError, ImageError, InputError, StorageError
-from pyflux_transfer.export import classifier, graph, layers, running, writing
+from pyflux_transfer.export import classifier, running, writing
 from pyflux_transfer.export.pictures import picture
 from pyflux_transfer.export.running import Exported
 from pyflux_transfer.networks.catalog import MODELS

@@ -232,14 +232,15 @@ class OnnxNetwork:
 
 
 def _spread(session: Session, x: Array, threads: int) -> Array:
-    """Return a session's answers for examples of which each is computed by one thread."""
+    """Return a session's answers for examples, each of which is computed by one thread."""
     found = np.empty((len(x), *session.output[1:]), np.float32)
 
-    def one(index: int) -> None:
-        found[index] = session(x[index : index + 1])[0]
+    def some(start: int) -> None:
+        part = slice(start, start + session.rows)
+        found[part] = session(x[part])
 
     run = map if threads == 1 else _pool(threads).map
-    for _ in run(one, range(len(x))):
+    for _ in run(some, range(0, len(x), session.rows)):
         pass
     return found
 

@@ -135,6 +135,22 @@ def test_no_number_depends_on_the_count_of_threads(
         np.testing.assert_array_equal(answer[:1], found[0])
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_vectors_pass_together_where_that_changes_no_bit(
+    same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    network = filled(onnx.build, MODELS["alexnet"], Head(3, hidden=(64,)))
+    network.cut_at(resolve_cut(network.units, "head"))
+    x = noise(19, *network.trace((1, 3, 97, 97))[network.cut].input[1:])
+    alone = np.concatenate([network.logits(x[i : i + 1]) for i in range(len(x))])
+    if not same:
+        monkeypatch.setattr("pyflux_transfer.engines.onnx.session.np.array_equal", lambda *_: False)
+    np.testing.assert_array_equal(network.logits(x), alone)
+    (session,) = network._sessions.values()
+    assert session.rows in ((1, 8) if same else (1,))
+
+
 def test_evaluations_at_a_time_do_not_meet() -> None:
     network = filled(onnx.build, MODELS["resnet18"], Head(3))
     network.cut_at(len(network.units) - 1)
