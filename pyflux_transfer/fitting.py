@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pyflux_transfer.data import augment
 from pyflux_transfer.data.dataset import Dataset, Splits
 from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.data.source import told
@@ -103,7 +104,9 @@ class Fitting:
             maker = Maker(
                 model.network, model.preprocessing, self.options, self.cache, Timer(), watcher
             )
-            solve_head(maker, training)
+            # The steps train on the features at their cut; of augmented ones the head is not made.
+            plain = not augment.names(self.options.augment)
+            solve_head(maker, training, maker.onward(training, phases[0].cut) if plain else None)
         job = Job(
             model.network, model.preprocessing, training, validation, phases, self.options,
             self.cache, folder, self.resume,

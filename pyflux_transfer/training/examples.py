@@ -136,6 +136,26 @@ class Maker:
         """Return the features of training images as they are."""
         return self._extract(_plain(dataset), self._read, "training features")
 
+    def onward(self, dataset: Dataset, cut: int) -> Features:
+        """Return the same as `plain`, computed from the features at a cut before the present one.
+
+        Where those are needed as well, no photo passes the first units twice.
+        """
+        network, end = self.network, self.network.cut
+        network.cut_at(cut)
+        try:
+            begun = self.plain(dataset)
+        finally:
+            network.cut_at(end)
+        items = _plain(dataset)
+        place = {item.key: index for index, item in enumerate(items)}
+        return extract(
+            network, self.preprocessing, items, lambda item: begun.take([place[item.key]])[0],
+            self.cache, batch_size=self.options.batch_size, workers=1, timer=self.timer,
+            watcher=self.watcher, title="features of the head", told=False,
+            embed=lambda x: network.apply(x, cut, end),
+        )  # fmt: skip
+
     def training(self, dataset: Dataset) -> Examples:
         """Return kept features, of `views` augmentations where asked for, or live augmentation."""
         options = self.options

@@ -146,11 +146,13 @@ def extract(
     watcher: Watcher,
     title: str,
     told: bool = True,
+    embed: Callable[[Array], Array] | None = None,
 ) -> Features:
     """Return the features of the items, in their order, computing only those not yet kept.
 
-    `load` reads one item as a preprocessed image (3, H, W). The returned object may read from an
-    open file as long as it lives. Unless `told`, only trouble is.
+    `load` reads one item as a preprocessed image (3, H, W), or as what `embed` makes features of in
+    the trunk's place. The returned object may read from an open file as long as it lives. Unless
+    `told`, only trouble is.
     """
     bar = watcher.bar if told else Silent().bar
     side = preprocessing.crop
@@ -176,7 +178,7 @@ def extract(
                     done = iter(first)
                     for images, _ in timer.waiting("decode", labelled):
                         with timer.measure("trunk"):
-                            rows = network.embed(images)
+                            rows = (embed or network.embed)(images)
                         with timer.measure("cache"):
                             shelves.append([next(done) for _ in rows], rows)
                         advance(len(rows))

@@ -20,6 +20,7 @@ from pyflux_transfer.training.callbacks import Watcher
 from pyflux_transfer.training.design import Design, reduce
 from pyflux_transfer.training.estimate import Estimate
 from pyflux_transfer.training.examples import Maker, labels_of
+from pyflux_transfer.training.features import Features
 from pyflux_transfer.training.logistic import Problem, original, solve
 from pyflux_transfer.training.options import class_weights
 from pyflux_transfer.training.solver import only_dense, write_dense
@@ -47,14 +48,18 @@ def linear(network: Network) -> bool:
     return [u.kind for u in network.units[resolve_cut(network.units, "head") :]] == ["dense"]
 
 
-def solve_head(maker: Maker, train: Dataset) -> HeadResult:
-    """Choose the decay by folds, solve the head on all photos and write it into the network."""
+def solve_head(maker: Maker, train: Dataset, features: Features | None = None) -> HeadResult:
+    """Choose the decay by folds, solve the head on all photos and write it into the network.
+
+    `features` are those of the photos as they are, where they are known.
+    """
     network, options = maker.network, maker.options
     name = only_dense(network.units[network.cut :])
     labels, classes = labels_of(train), len(train.classes)
     weights = class_weights(options.class_weights, labels, train.classes)
     smoothing = options.label_smoothing
-    features = maker.plain(train)
+    if features is None:
+        features = maker.plain(train)
     with maker.timer.measure("tail"):
         design, held, together = reduce(features), folds(train, seed=options.seed), bunches(train)
         judged: Validation | None = None

@@ -207,3 +207,19 @@ def test_labels(train: Dataset) -> None:
     labels = labels_of(train)
     assert labels.dtype == np.int64
     assert np.bincount(labels).tolist() == list(train.counts.values())
+
+
+def test_features_further_on_are_the_same_and_no_photo_passes_twice(
+    train: Dataset, tmp_path: Path
+) -> None:
+    net = network()
+    straight = maker(net).plain(train)
+    net.embedded.clear()
+    made, end = maker(net, Cache(tmp_path / "cache")), net.cut
+    onward = made.onward(train, 1)
+    assert net.cut == end
+    rows = range(straight.count)
+    np.testing.assert_array_equal(onward.take(rows), straight.take(rows))
+    net.cut_at(1)
+    made.plain(train)
+    assert set(net.embedded.values()) == {1}
