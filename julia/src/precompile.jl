@@ -67,6 +67,51 @@ function go_through(net, x, y)
     return nothing
 end
 
+# A plan as it comes from another language.
+const PLAN_TEXT = """
+constructor = ""
+arguments = []
+keywords = {}
+[[units]]
+name = "stem"
+kind = "conv"
+stage = "s"
+options = {in = 3, out = 8, kernel = 3, stride = 2, padding = 1, bias = false, norm = true, eps = 1e-5, activation = "relu"}
+layers = [{name = "stem.0", op = "conv", shape = [8, 3, 3, 3], bias = false}, {name = "stem.1", op = "norm", shape = [8], bias = true}]
+[[units]]
+name = "mean"
+kind = "avgpool"
+stage = "s"
+options = {size = 1}
+layers = []
+[[units]]
+name = "flat"
+kind = "flatten"
+stage = "s"
+options = {}
+layers = []
+[[units]]
+name = "head"
+kind = "block"
+stage = "s"
+options = {in = 8, out = 3, axes = 2, ends = 2}
+body = {op = "chain", nodes = [{op = "dense", options = {}, layer = {name = "head", op = "dense", shape = [3, 8], bias = true}}]}
+"""
+
+"What another language does with a network."
+function go_over_the_bridge(x)
+    number = create(PLAN_TEXT, "cpu")
+    net = NETWORKS[number]
+    name_of_device(number)
+    names, arrays = collect(keys(state(net))), collect(values(state(net)))
+    store_state(number, names, arrays)
+    load_state(number, names, arrays)
+    cut_network(number, 3)
+    logits_batch(number, embed_batch(number, x))
+    report()
+    return release(number)
+end
+
 @setup_workload begin
     x, y = zeros(Float32, 32, 32, 3, 2), [1, 2]
     @compile_workload begin
@@ -74,5 +119,6 @@ end
             go_through(Network(plan_of(Metalhead.ResNet(depth), depth, kind)), x, y)
         end
         go_through(Network(plan_of_others()), x, y)
+        go_over_the_bridge(x)
     end
 end
