@@ -124,6 +124,7 @@ def test_heat_maps_and_what_is_unsure_by_keyboard(
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda message: faults.append(message.text))
     page.on("requestfailed", lambda request: faults.append(request.url))
+    page.on("filechooser", lambda _: None)  # from now on: a dialog could else open before
     page.goto(service.url)
     page.locator("#model", has_text="3 classes").wait_for()
     for name, rgb in (("red", (220, 60, 50)), ("grey", (120, 110, 110))):
