@@ -70,7 +70,7 @@ def test_the_wheel_holds_the_package_and_the_julia_package_and_nothing_else(
         "networks/imagenet_classes.txt",
     )
     python = sources(f"{NAME}/**/*.py", *(f"{NAME}/{name}" for name in data))
-    julia = sources("julia/Project.toml", "julia/src/*.jl", "julia/ext/*.jl")
+    julia = sources("julia/Project.toml", "julia/sysimage.jl", "julia/src/*.jl", "julia/ext/*.jl")
     found = {name for name in members(built[0]) if ".dist-info/" not in name}
     assert found == python | {f"{NAME}/{name}" for name in julia}
 

@@ -29,6 +29,7 @@ REACH = {
     "training/*": TRAINS,
     "engines/*": ("*",),
     "installation/setup.py": ("setup",),
+    "installation/image.py": ("setup",),
     "installation/*": ("doctor",),
     "serving/*": ("serve",),
     "export/*": ("export",),
