@@ -18,9 +18,20 @@ held = keys(get(TOML.parsefile(joinpath(PROJECT, "Project.toml")), "deps", Dict(
 packages = String[name for name in WANTED if name in held]
 println("compiling ", join(packages, ", "), ", PyFluxTransfer into ", IMAGE)
 mktempdir() do folder
-    # Found on the load path, as always; the image's builder knows the project alone.
+    # Found on the load path, as always; the image's builder knows the project alone. What the builder
+    # starts from has not been initialised, so without the first lines there is no BLAS to call.
     script = joinpath(folder, "load.jl")
-    write(script, "push!(LOAD_PATH, $(repr(@__DIR__)))\nusing PyFluxTransfer: PyFluxTransfer\n")
+    write(
+        script,
+        """
+        using LinearAlgebra: LinearAlgebra
+        LinearAlgebra.libblastrampoline_jll.__init__()
+        LinearAlgebra.OpenBLAS_jll.__init__()
+        LinearAlgebra.__init__()
+        push!(LOAD_PATH, $(repr(@__DIR__)))
+        using PyFluxTransfer: PyFluxTransfer
+        """,
+    )
     create_sysimage(
         packages;
         sysimage_path = IMAGE,
