@@ -102,7 +102,7 @@ function update!(net::Network, mirrors, rates)
     for (i, index) in enumerate((net.cut + 1):length(net.units))
         unit = net.units[index]
         for tensor in tensors(unit, net.chain.layers[index], mirrors[i])
-            update!(rules!(net), tensor, rates[unit.stage])
+            update_tensor!(rules!(net), tensor, rates[unit.stage])
         end
     end
     return nothing
@@ -149,7 +149,7 @@ function classes(net::Network)
     return first(net.units[index].layers[end].shape)
 end
 
-function update!(rules, tensor::Tensor, rate)
+function update_tensor!(rules, tensor::Tensor, rate)
     # Zygote has a gradient of the statistics too where they were used as they are.
     (statistic(tensor) || gradient(tensor) === nothing) && return nothing
     rule = rules[tensor.name]
