@@ -217,6 +217,12 @@ def check_cut(cut: int, units: Sequence[Unit]) -> None:
         raise InputError(f"The cut must be from 0 to {len(units) - 1}, got {cut}.")
 
 
+def check_slice(start: int, stop: int, units: Sequence[Unit]) -> None:
+    """Refuse a slice of units that does not lie within the network; an empty one may."""
+    if not 0 <= start <= stop <= len(units):
+        raise InputError(f"A slice of units must lie in 0 to {len(units)}, got {start}:{stop}.")
+
+
 def tail_stages(units: Sequence[Unit], cut: int) -> tuple[str, ...]:
     """Stage names of the tail, in order; a cut inside a stage leaves its rest in the tail."""
     return tuple(dict.fromkeys(unit.stage for unit in units[cut:]))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
+from pyflux_transfer.errors import EngineError
 from pyflux_transfer.networks.catalog import Architecture
 from pyflux_transfer.networks.units import Layer, Unit
 
@@ -44,9 +45,10 @@ def _unit(row: Mapping[str, Any]) -> Unit:
     return Unit(str(row["name"]), str(row["kind"]), str(row["stage"]), dict(row["options"]), layers)
 
 
-def refusal(architecture: Architecture) -> str:
-    """Return what an engine says that cannot build such a network."""
-    return (
-        f"'{architecture.name}' is made of Julia's layers, by {architecture.own}: the flux engine "
-        "alone runs it. Use engine='flux'; where Julia is missing, first: pyflux-transfer setup"
+def refuse(name: str) -> NoReturn:
+    """Raise EngineError for such a network, by its name, in an engine that cannot build it."""
+    call = name.removeprefix(PREFIX)
+    raise EngineError(
+        f"'{PREFIX}{call}' is made of Julia's layers, by {call}: the flux engine alone runs it. "
+        "Use engine='flux'; where Julia is missing, first: pyflux-transfer setup"
     )

@@ -20,6 +20,7 @@ from pyflux_transfer.engines.base import (
     check_images,
     check_labels,
     check_rates,
+    check_slice,
     tail_stages,
 )
 from pyflux_transfer.engines.flux.handle import Handle
@@ -175,10 +176,7 @@ class FluxNetwork:
     def apply(self, x: Array, start: int, stop: int) -> Array:
         """Run units[start:stop] in evaluation mode."""
         check_features(x)
-        if not 0 <= start <= stop <= len(self.units):
-            raise InputError(
-                f"A slice of units must lie in 0 to {len(self.units)}, got {start}:{stop}."
-            )
+        check_slice(start, stop, self.units)
         if start == stop:
             return x
         check_sides(self.units[start], x.shape)

@@ -22,13 +22,14 @@ from pyflux_transfer.engines.base import (
     check_cut,
     check_features,
     check_images,
+    check_slice,
 )
 from pyflux_transfer.engines.onnx.session import Session
 from pyflux_transfer.engines.process import claim, rebuilt
 from pyflux_transfer.errors import EngineError, InputError
 from pyflux_transfer.installation.environment import cores, processor
 from pyflux_transfer.networks.catalog import Architecture
-from pyflux_transfer.networks.own import PREFIX, refusal
+from pyflux_transfer.networks.own import refuse
 from pyflux_transfer.networks.shapes import UnitShapes, check_fit, trace
 from pyflux_transfer.networks.start import start as random_start
 from pyflux_transfer.networks.tensors import Array, Shape, State, check_state
@@ -50,14 +51,13 @@ def artifact(architecture: Architecture) -> None:
 
 def own(name: str, side: int) -> tuple[Architecture, State]:  # noqa: ARG001
     """Refuse a network of one's own: its layers are Julia's."""
-    call = name.removeprefix(PREFIX)
-    raise EngineError(refusal(Architecture(f"{PREFIX}{call}", tuple, 0, None, own=call)))
+    refuse(name)
 
 
 def build(plan: Plan) -> OnnxNetwork:
     """Build a network that evaluates."""
     if plan.architecture.own:
-        raise EngineError(refusal(plan.architecture))
+        refuse(plan.architecture.name)
     if plan.device == "cuda":
         raise EngineError(
             "The onnx engine computes on the processor. Use device='auto' or device='cpu', or "
@@ -129,10 +129,7 @@ class OnnxNetwork:
     def apply(self, x: Array, start: int, stop: int) -> Array:
         """Run units[start:stop]; without any the result is x itself."""
         check_features(x)
-        if not 0 <= start <= stop <= len(self.units):
-            raise InputError(
-                f"A slice of units must lie in 0 to {len(self.units)}, got {start}:{stop}."
-            )
+        check_slice(start, stop, self.units)
         return self._evaluate(x, start, stop)
 
     def state(self, start: int = 0) -> State:

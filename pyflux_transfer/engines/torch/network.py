@@ -31,6 +31,7 @@ from pyflux_transfer.engines.base import (
     check_features,
     check_images,
     check_labels,
+    check_slice,
     tail_stages,
 )
 from pyflux_transfer.engines.process import claim, rebuilt
@@ -44,7 +45,7 @@ from pyflux_transfer.engines.torch.tail import TailRunner
 from pyflux_transfer.errors import EngineError, InputError
 from pyflux_transfer.installation.environment import processor
 from pyflux_transfer.networks.catalog import Architecture
-from pyflux_transfer.networks.own import PREFIX, refusal
+from pyflux_transfer.networks.own import refuse
 from pyflux_transfer.networks.shapes import UnitShapes, check_fit, trace
 from pyflux_transfer.networks.start import start as random_start
 from pyflux_transfer.networks.tensors import Array, Shape, State, check_state
@@ -62,14 +63,13 @@ def artifact(architecture: Architecture) -> None:
 
 def own(name: str, side: int) -> tuple[Architecture, State]:  # noqa: ARG001
     """Refuse a network of one's own: its layers are Julia's."""
-    call = name.removeprefix(PREFIX)
-    raise EngineError(refusal(Architecture(f"{PREFIX}{call}", tuple, 0, None, own=call)))
+    refuse(name)
 
 
 def build(plan: Plan) -> TorchNetwork:
     """Build a network on the plan's device."""
     if plan.architecture.own:
-        raise EngineError(refusal(plan.architecture))
+        refuse(plan.architecture.name)
     return TorchNetwork(plan)
 
 
@@ -173,10 +173,7 @@ class TorchNetwork:
     def apply(self, x: Array, start: int, stop: int) -> Array:
         """Run units[start:stop] in evaluation mode; the result may share memory with x."""
         check_features(x)
-        if not 0 <= start <= stop <= len(self.units):
-            raise InputError(
-                f"A slice of units must lie in 0 to {len(self.units)}, got {start}:{stop}."
-            )
+        check_slice(start, stop, self.units)
         return self._evaluate(x, start, stop)
 
     def step(
