@@ -6,9 +6,10 @@
 prints a row a data set, size and recipe: accuracy, log loss and calibration error, means over the
 seeds with the standard error, and the seconds from files to answers. `by chance` is the calibration
 error that these probabilities would have on so many photos were they exactly right. `--fastai
-PYTHON` names an interpreter that has fastai, timm and the weights package. A whole table takes
-hours: `--out FILE` keeps each run as it ends, so the same command goes on where it was stopped;
-`--table` prints what a file has and runs nothing.
+PYTHON` names an interpreter that has fastai, timm and the weights package, `--autogluon PYTHON` one
+that has AutoGluon's multimodal part and them. A whole table takes hours: `--out FILE` keeps each
+run as it ends, so the same command goes on where it was stopped; `--table` prints what a file has
+and runs nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ RECIPES: dict[str, Recipe] = {
     "tutorial": recipes.tutorial,
     "keras": recipes.keras,
 }
+PEERS = {"fastai": "with_fastai.py", "autogluon": "with_autogluon.py"}  # each in its environment
 
 
 def measured(recipe: Recipe, train: Path, test: Path, seed: int) -> Measured:
@@ -76,13 +78,15 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES))
     parser.add_argument("--sizes", nargs="*", default=["5", "10", "20", "all"])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--fastai", type=Path, help="an interpreter with fastai: adds its recipe")
+    for peer in PEERS:
+        parser.add_argument(f"--{peer}", type=Path, help="an interpreter that has it: adds it")
     parser.add_argument("--out", type=Path, help="a .jsonl file of single runs to go on with")
     parser.add_argument("--table", action="store_true", help="print what --out has, run nothing")
     given = parser.parse_args()
     chosen = {name: RECIPES[name] for name in given.recipes}
-    if given.fastai:
-        chosen["fastai"] = recipes.fastai(given.fastai)
+    for peer, script in PEERS.items():
+        if python := getattr(given, peer):
+            chosen[peer] = recipes.elsewhere(python, script)
     names = given.names or sorted(place.name for place in given.sets.iterdir())
     known = kept.read(given.out)
     if not given.table:

@@ -98,12 +98,12 @@ def keras(train: Path, test: Path, seed: int) -> Probabilities:
     return answers(model, test)
 
 
-def fastai(python: Path) -> Callable[[Path, Path, int], Probabilities]:
-    """Return fastai's `fine_tune(5)`, run by an interpreter that has fastai and timm."""
+def elsewhere(python: Path, script: str) -> Callable[[Path, Path, int], Probabilities]:
+    """Return the recipe of a script beside this file, run by an interpreter that has its peer."""
 
     def run(train: Path, test: Path, seed: int) -> Probabilities:
-        script = Path(__file__).with_name("with_fastai.py")
-        command = [str(python), str(script), str(train), str(test), str(seed)]
+        path = Path(__file__).with_name(script)
+        command = [str(python), str(path), str(train), str(test), str(seed)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
 
