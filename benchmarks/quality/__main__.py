@@ -3,9 +3,9 @@
     python -m benchmarks.datasets --cache CACHE SETS
     python -m benchmarks.quality SETS [--recipes ours regression] [--sizes 5 all] [--seeds 5]
 
-prints a row a data set, size and recipe: accuracy, log loss and calibration error, means over the
-seeds with the standard error, and the seconds from files to answers. `by chance` is the calibration
-error that these probabilities would have on so many photos were they exactly right. `--fastai
+prints a table each of accuracy, log loss and calibration error, means over the seeds with the
+standard error, and of the seconds from files to answers. `by chance` is the calibration error that
+these probabilities would have on so many photos were they exactly right. `--fastai
 PYTHON` names an interpreter that has fastai, timm and the weights package, `--autogluon PYTHON` one
 that has AutoGluon's multimodal part and them. A whole table takes hours: `--out FILE` keeps each
 run as it ends, so the same command goes on where it was stopped; `--table` prints what a file has
@@ -93,7 +93,7 @@ def main() -> None:
         for place, found in runs(given.sets, names, given.sizes, given.seeds, chosen, known):
             known[place] = found
             kept.add(given.out, place, found)
-    print("\n".join(kept.table(known)))
+    print("\n".join(kept.tables(known)))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,13 @@
-"""Single runs in a file of JSON lines, and the table of their means."""
+"""Single runs in a file of JSON lines, and the tables of their means."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-
-COLUMNS = (
-    "data", "photos a class", "recipe", "runs", "accuracy, %", "log loss", "ECE", "by chance",
-    "seconds",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,30 +45,54 @@ def add(file: Path | None, place: Place, found: Measured) -> None:
             out.write(json.dumps({"run": asdict(place), "found": asdict(found)}) + "\n")
 
 
-def table(known: Mapping[Place, Measured]) -> Iterator[str]:
-    """Yield the table's lines: means over the seeds, with the standard error."""
-    yield f"| {' | '.join(COLUMNS)} |"
-    yield "|" + "---|" * len(COLUMNS)
-    grouped: dict[tuple[str, str, str], list[Measured]] = {}
-    for place, found in known.items():
-        grouped.setdefault((place.data, place.size, place.recipe), []).append(found)
-    order = list(dict.fromkeys((data, size) for data, size, _ in grouped))
-    for wanted in order:
-        for (*where, recipe), some in grouped.items():
-            if tuple(where) == wanted:
-                cells = (
-                    str(len(some)),
-                    _mean([100 * each.accuracy for each in some], 1),
-                    _mean([each.log_loss for each in some], 3),
-                    _mean([each.ece for each in some], 3),
-                    f"{np.mean([each.chance for each in some]):.3f}",
-                    f"{np.median([each.seconds for each in some]):.1f}",
-                )
-                yield f"| {' | '.join((*wanted, recipe, *cells))} |"
-
-
 def _mean(values: Sequence[float], digits: int) -> str:
+    """Return the mean, with its standard error where there are several values."""
     if len(values) < 2:
         return f"{values[0]:.{digits}f}"
     error = np.std(values, ddof=1) / len(values) ** 0.5
     return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
+
+
+def _accuracy(some: Sequence[Measured]) -> str:
+    return _mean([100 * run.accuracy for run in some], 1)
+
+
+def _log_loss(some: Sequence[Measured]) -> str:
+    return _mean([run.log_loss for run in some], 3)
+
+
+def _calibration(some: Sequence[Measured]) -> str:
+    return f"{_mean([run.ece for run in some], 3)} ({np.mean([run.chance for run in some]):.3f})"
+
+
+def _seconds(some: Sequence[Measured]) -> str:
+    return f"{np.median([run.seconds for run in some]):.1f}"
+
+
+MEASURES: dict[str, Callable[[Sequence[Measured]], str]] = {
+    "accuracy, %": _accuracy,
+    "log loss, nats": _log_loss,
+    "calibration error (by chance)": _calibration,
+    "seconds": _seconds,
+}
+
+
+def tables(known: Mapping[Place, Measured]) -> Iterator[str]:
+    """Yield the lines of a table a measure: a row a data set and size, a column a recipe.
+
+    Cells are means over the seeds with their standard errors, of seconds medians.
+    """
+    rows: dict[tuple[str, str], dict[str, list[Measured]]] = {}
+    for place, found in known.items():
+        row = rows.setdefault((place.data, place.size), {})
+        row.setdefault(place.recipe, []).append(found)
+    recipes = list(dict.fromkeys(place.recipe for place in known))
+    for recipe in recipes:
+        counts = [len(row[recipe]) for row in rows.values() if recipe in row]
+        yield f"{recipe}: {min(counts)} to {max(counts)} draws in {len(counts)} rows"
+    for measure, cell in MEASURES.items():
+        yield f"\n| {measure} of | photos a class | {' | '.join(recipes)} |"
+        yield "|" + "---|" * (2 + len(recipes))
+        for (data, size), row in rows.items():
+            cells = (cell(row[recipe]) if recipe in row else "–" for recipe in recipes)
+            yield f"| {' | '.join((data, size, *cells))} |"
