@@ -1,11 +1,11 @@
 const Crossing = PyFluxTransfer
 using JSON: JSON
 
-"What the function at `entry` answers to a call, and what the answer points at."
+"What is answered to a call."
 function asked(name, arguments...; options...)
     call = JSON.json(Dict("name" => name, "arguments" => arguments, "options" => Dict(options)))
-    address = Ptr{Cvoid}(UInt(Crossing.entry()))
-    return JSON.parse(unsafe_string(ccall(address, Cstring, (Cstring,), call)))
+    GC.@preserve call Crossing.enter(pointer(call))
+    return JSON.parse(Crossing.ANSWER[].text)
 end
 
 row(x, type) = Dict("at" => Crossing.address(x), "type" => type, "size" => size(x))
@@ -24,6 +24,7 @@ row(x, type) = Dict("at" => Crossing.address(x), "type" => type, "size" => size(
 end
 
 @testset "what is asked is done" begin
+    @test Crossing.entry() isa Int
     text = read(joinpath(@__DIR__, "plans", "squeezenet1_1.toml"), String)
     number = asked("create", text, "cpu")["value"]
     net = Crossing.NETWORKS[number]
@@ -45,6 +46,6 @@ end
     @test asked("name_of_device", -1)["error"] == ["KeyError", "KeyError: key -1 not found"]
     kind, message = asked("check", Dict(), [("a", ())])["error"]
     @test kind == "ArgumentError" && message == "ArgumentError: weights lack 'a'"
-    @test JSON.parse(Crossing.answer("{"))["error"][1] == "ArgumentError"
+    @test JSON.parse(Crossing.answer("{").text)["error"][1] == "ArgumentError"
     @test asked("no_such_name")["error"][1] == "UndefVarError"
 end
