@@ -69,18 +69,21 @@ class Worker:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
 
     def _ask(self, what: str) -> list[float]:
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(what + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(what + "\n")
+            self._process.stdin.flush()
         line = self._process.stdout.readline()
         while line and not line.startswith("= "):
             line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("A side ended early; see its message above.")
+            status = self._process.wait()
+            raise RuntimeError(f"{self._process.args} ended early, with status {status}.")
         return [float(word) for word in line.split()[1:]]
 
 

@@ -60,8 +60,9 @@ include("bundle.jl")
 include("classify.jl")
 include("newhead.jl")
 include("own.jl")
-# The same, by handle and pointer, for another language
+# The same by number, text and address, for another language
 include("bridge.jl")
+include("crossing.jl")
 include("precompile.jl")
 include("precompile_files.jl")
 

@@ -1,16 +1,8 @@
-# The package for another language: networks by number, arrays of another language wrapped where
-# they lie, calls for whole batches. Nothing here is kept after a call but the networks themselves.
+# The package for another language: networks by number, calls for whole batches. Nothing here is kept
+# after a call but the networks themselves: arrays may be another language's.
 
 const NETWORKS = Dict{Int, Network}()
 const LAST = Ref(0) # numbers are not used twice
-
-# Only the caller's object keeps the memory: `GC.@preserve` it while this is used.
-"The array itself where it lies: same memory, dense, valid only during the call."
-dense(x::AbstractArray) = unsafe_wrap(Array, pointer(x), size(x))
-dense(x::Array) = x
-
-"Address of the first number, to prove that nothing was copied."
-address(x) = GC.@preserve x Int(UInt(pointer(dense(x))))
 
 "Build a network on \"cpu\" or \"cuda\" and return its number."
 function create(text, device)
@@ -77,31 +69,27 @@ prepare_network(number; beta1, beta2, options...) = (
 )
 
 # The other language changes weights by `step_batch` and `load_state` alone: nothing has to be looked
-# for. The copies leave nothing of its memory in Julia's hands.
-function embed_batch(number, x)
-    return GC.@preserve x Array(embed(NETWORKS[number], dense(x); watch = false))
-end
+# for.
+embed_batch(number, x) = here(embed(NETWORKS[number], x; watch = false))
+logits_batch(number, x) = here(logits(NETWORKS[number], x; watch = false))
+apply_units(number, x, start, stop) = here(apply(NETWORKS[number], x, start, stop; watch = false))
 
-function logits_batch(number, x)
-    return GC.@preserve x Array(logits(NETWORKS[number], dense(x); watch = false))
-end
-
-function apply_units(number, x, start, stop)
-    return GC.@preserve x Array(apply(NETWORKS[number], dense(x), start, stop; watch = false))
-end
+"On the processor."
+here(x::Array) = x
+here(x) = Array(x)
 
 "One step; labels count from 0 outside and from 1 here."
-function step_batch(number, x, y, stages, rates, weights)
-    GC.@preserve x y weights begin
-        labels = dense(y) .+ 1
-        heavy = weights === nothing ? nothing : dense(weights)
-        return step!(NETWORKS[number], dense(x), labels, Dict(zip(stages, rates)), heavy)
-    end
-end
+step_batch(number, x, y, stages, rates, weights) = step!(
+    NETWORKS[number],
+    x,
+    y .+ 1,
+    Dict{String, Float64}(zip(stages, rates)),
+    weights,
+)
 
 "Sizes of every unit's output, a column a unit: count of axes, then sizes, batch first."
 function trace_network(number, size)
-    sizes = trace(NETWORKS[number], reverse(size); watch = false)
+    sizes = trace(NETWORKS[number], Tuple(reverse(size)); watch = false)
     table = zeros(Int, 5, length(sizes))
     for (column, each) in enumerate(sizes)
         table[1, column] = length(each)
@@ -121,19 +109,15 @@ end
 
 function fill_each(make, names, arrays)
     for (name, x) in zip(names, arrays)
-        GC.@preserve x copyto!(dense(x), make(name))
+        copyto!(x, make(name))
     end
     return nothing
 end
 
 "Replace all tensors; strict."
-function load_state(number, names, arrays)
-    held = collect(arrays)
-    GC.@preserve held load!(NETWORKS[number], named(names, held))
-    return nothing
-end
+load_state(number, names, arrays) = (load!(NETWORKS[number], named(names, arrays)); nothing)
 
-named(names, arrays) = Dict(String(name) => dense(x) for (name, x) in zip(names, arrays))
+named(names, arrays) = Dict{String, Any}(zip(names, arrays))
 
 steps_done(number) = NETWORKS[number].steps
 
@@ -146,8 +130,7 @@ end
 
 "Replace what the optimizer remembers after `steps` steps; strict."
 function load_memory(number, steps, names, arrays)
-    held = collect(arrays)
-    GC.@preserve held load_memory!(NETWORKS[number], steps, named(names, held))
+    load_memory!(NETWORKS[number], steps, named(names, arrays))
     return nothing
 end
 
@@ -194,11 +177,8 @@ Gradient of each example's logit `y`, counted from 0, with respect to `x`, which
 """
 function gradient_batch(number, x, y, start)
     net = NETWORKS[number]
-    GC.@preserve x y begin
-        input = net.device(copy(dense(x)))
-        chosen = Flux.onehotbatch(dense(y), 0:(classes(net) - 1))
-    end
-    chosen = net.device(Float32.(chosen))
+    input = net.device(x)
+    chosen = net.device(Float32.(Flux.onehotbatch(y, 0:(classes(net) - 1))))
     # A copy: what belongs to the tail would be in training mode inside a gradient.
     layers = Flux.testmode!(deepcopy(net.chain[(start + 1):length(net.units)]))
     return Array(only(Flux.gradient(z -> sum(layers(z) .* chosen), input)))

@@ -98,18 +98,44 @@ options = {in = 8, out = 3, axes = 2, ends = 2}
 body = {op = "chain", nodes = [{op = "dense", options = {}, layer = {name = "head", op = "dense", shape = [3, 8], bias = true}}]}
 """
 
+"What another language is answered."
+function asked(name, arguments...; options...)
+    call = Dict("name" => name, "arguments" => sent.(arguments), "options" => Dict(options))
+    text = JSON.json(call)
+    return parse_json(GC.@preserve(text, unsafe_string(enter(pointer(text)))), error)
+end
+
+sent(value) = value
+sent(values::Union{Vector{Any}, Vector{String}}) = sent.(values)
+sent(x::Array{<:Number}) = leaving(x)["array"]
+
 "What another language does with a network."
 function go_over_the_bridge(x)
-    number = create(PLAN_TEXT, "cpu")
-    net = NETWORKS[number]
-    name_of_device(number)
-    names, arrays = collect(keys(state(net))), collect(values(state(net)))
-    store_state(number, names, arrays)
-    load_state(number, names, arrays)
-    cut_network(number, 3)
-    logits_batch(number, embed_batch(number, x))
-    report()
-    return release(number)
+    number = asked("create", PLAN_TEXT, "cpu")["value"]
+    asked("load_gpu")
+    asked("name_of_device", number)
+    asked("name_of_device", -1)
+    held = state(NETWORKS[number])
+    names, arrays = collect(keys(held)), Any[values(held)...]
+    asked("store_state", number, names, arrays)
+    asked("load_state", number, names, arrays)
+    asked("cut_network", number, 3)
+    asked("embed_batch", number, x)
+    features = embed_batch(number, x)
+    asked("logits_batch", number, features)
+    asked("trace_network", number, reverse(size(x)))
+    rule = (optimizer = "adamw", weight_decay = 0.01, momentum = 0.9, beta1 = 0.9, beta2 = 0.999)
+    rest = (eps = 1.0e-8, label_smoothing = 0.1, freeze_bn = false, seed = 0)
+    asked("prepare_network", number; rule..., rest...)
+    asked("step_batch", number, features, [0, 1], ["s"], Any[0.1], nothing)
+    asked("step_batch", number, features, [0, 1], ["s"], Any[0.1], ones(Float32, 3))
+    held = memory(NETWORKS[number])
+    names, arrays = collect(keys(held)), Any[outside(Array(each)) for each in values(held)]
+    asked("store_memory", number, names, arrays)
+    asked("load_memory", number, asked("steps_done", number)["value"], names, arrays)
+    asked("wait_for", number)
+    asked("report")
+    return asked("release", number)
 end
 
 @setup_workload begin

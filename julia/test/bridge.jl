@@ -6,16 +6,6 @@ net = Bridge.NETWORKS[number]
 @test Bridge.wait_for(number) === nothing
 @test_throws ErrorException Bridge.create_pretrained(text, 0)
 
-@testset "arrays of another language stay where they are" begin
-    x = images()
-    other = view(x, :, :, :, :)
-    @test Bridge.address(other) == Bridge.address(x) == Int(UInt(pointer(x)))
-    wrapped = Bridge.dense(other)
-    wrapped[1] = 42.0f0
-    @test x[1] == 42.0f0
-    @test Bridge.dense(x) === x
-end
-
 @testset "a download goes to the user's depot" begin
     mktempdir() do own
         old = copy(DEPOT_PATH)

@@ -39,6 +39,7 @@ include("bundles.jl")
             "own",
             "home",
             "bridge",
+            "crossing",
             "docs",
             "aqua",
         )

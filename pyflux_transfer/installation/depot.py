@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from pyflux_transfer._version import __version__
@@ -41,6 +42,18 @@ def path(package: Path, rest: str) -> str:
         return rest
     others = [each for each in rest.split(os.pathsep) if Path(each).parent != depot.parent]
     return os.pathsep.join([str(depot), *others])
+
+
+def compiled(package: Path, variables: Mapping[str, str]) -> bool:
+    """Say whether the Julia package was compiled since it last changed, to foretell a wait.
+
+    Julia itself decides: it also compiles anew where another package has changed.
+    """
+    sources = [package / "Project.toml", *(package / "src").glob("*.jl")]
+    changed = max(each.stat().st_mtime for each in sources)
+    depots = variables.get("JULIA_DEPOT_PATH", "").split(os.pathsep)
+    found = (f for d in depots if d for f in Path(d).glob("compiled/v*/PyFluxTransfer/*.ji"))
+    return any(each.stat().st_mtime >= changed for each in found)
 
 
 def _make(depot: Path, package: Path) -> None:

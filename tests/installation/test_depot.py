@@ -73,3 +73,19 @@ def test_a_cache_that_cannot_be_written_is_left_out(
     (tmp_path / "file").touch()
     monkeypatch.setenv("PYFLUX_DEPOTS", str(tmp_path / "file"))
     assert path(tmp_path, "/a") == "/a"
+
+
+def test_a_wait_is_foretold_where_the_package_changed_since_it_was_compiled(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "julia" / "src" / "PyFluxTransfer.jl"
+    made = tmp_path / "depot" / "compiled" / "v1.10" / "PyFluxTransfer" / "a.ji"
+    for file in (source, made, tmp_path / "julia" / "Project.toml"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    variables = {"JULIA_DEPOT_PATH": os.pathsep.join(["", str(tmp_path / "depot")])}
+    os.utime(made, (2e9, 2e9))
+    assert module.compiled(tmp_path / "julia", variables)
+    os.utime(source, (3e9, 3e9))
+    assert not module.compiled(tmp_path / "julia", variables)
+    assert not module.compiled(tmp_path / "julia", {})

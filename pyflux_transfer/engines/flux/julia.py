@@ -1,8 +1,8 @@
 """Starts Julia, once, and calls the Julia package PyFluxTransfer: the only user of juliacall.
 
-One thread starts Julia and makes every call. Nothing of juliacall leaves this file but what `call`
-returns to `engines.flux`, and that holds plain numbers only: a Julia object that another thread
-drops would enter Julia from there.
+One thread starts Julia and makes every call. Nothing of juliacall leaves this file: a Julia object
+that another thread drops would enter Julia from there. Calls cross as text, arrays as addresses
+(see `julia/src/crossing.jl`): what juliacall would convert is compiled anew in every process.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import ctypes
 import importlib
+import json
 import os
 import signal
 import sys
@@ -44,15 +45,17 @@ _END_S = 10.0  # how long the end of the process waits for a call under way
 
 _owner = Owner("Julia", _STACK_BYTES)
 _package: Any = None
+_answer: Callable[[bytes], bytes]  # there once Julia runs; other threads go on while it computes
 
 
 def call(name: str, *arguments: Any, **options: Any) -> Any:
     """Call a function of the Julia package, from any thread; start Julia where it does not run yet.
 
-    Arguments are numbers, strings, tuples, and NumPy arrays in Julia's order of axes (`x.T`),
-    which Julia reads and writes where they lie; lists of those. Returns a number, a string, None,
-    or a new NumPy array in Python's order of axes. Julia's exceptions arrive as ours, with Julia's
-    message. Ctrl-C is heard at once; the call under way still ends before the next one begins.
+    Arguments are numbers, strings, None, and NumPy arrays in Julia's order of axes (`x.T`), which
+    Julia reads and writes where they lie; lists of those. Returns a number, a string, None, a list
+    of strings, or a new NumPy array in Python's order of axes. Julia's exceptions arrive as ours,
+    with Julia's message. Ctrl-C is heard at once; the call under way still ends before the next one
+    begins.
     """
     claim(__name__)
     return _owner.run(lambda: _called(name, arguments, options))
@@ -109,34 +112,43 @@ def _holds(result: Any, kind: type) -> bool:
 
 
 def _called(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    package = _started()
-    from juliacall import JuliaError
-
-    function = getattr(package, name)
-    # What crosses as plain numbers and memory needs nothing of Python while Julia computes, so
-    # that other threads go on. A list or dict is read by Julia through Python.
-    plain = not any(isinstance(value, (list, dict)) for value in arguments)
-    try:
-        return _plain((function._jl_call_nogil if plain else function)(*arguments, **options))
-    except JuliaError as error:
-        failure = _translated(error)
-    raise failure  # outside the handler: ours must not hold the Julia exception as its context
+    _started()
+    row = {"name": name, "arguments": arguments, "options": options}
+    answer = json.loads(_answer(json.dumps(row, default=_described).encode()))
+    if "error" in answer:
+        raise _error(*answer["error"])
+    if "array" in answer:
+        return _copied(**answer["array"])
+    return float(answer["number"]) if "number" in answer else answer["value"]
 
 
-def _plain(result: Any) -> Any:
-    if result is None or isinstance(result, (bool, int, float, str)):
-        return result
-    array = np.asarray(result)
-    # A view of Julia's memory would keep a Julia object alive: copy it once.
-    return array.tolist() if array.dtype == object else np.array(array.T, order="C")
+def _described(value: Any) -> Any:
+    """Return what stands for an array, or for one of NumPy's numbers, in a call."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if not (isinstance(value, np.ndarray) and value.flags.f_contiguous):
+        raise TypeError(f"Julia cannot be given {type(value).__name__}: {value!r}")
+    return {"at": value.ctypes.data, "type": value.dtype.name, "size": value.shape}
+
+
+def _copied(at: int, type: str, size: list[int]) -> Any:
+    """Return a copy of an array in Julia's memory, which is there until the next call."""
+    array = np.empty(size[::-1], type)
+    ctypes.memmove(array.ctypes.data, at, array.nbytes)
+    return array
 
 
 def _translated(error: Any) -> PyFluxTransferError:
+    """Return ours for an exception that juliacall raised."""
     from juliacall import Base
 
-    message = str(Base.sprint(Base.showerror, error.exception)).split("\nStacktrace")[0]
     kind = str(Base.string(Base.nameof(Base.typeof(error.exception))))
-    return _ERRORS.get(kind, EngineError)(f"Julia: {message}")
+    return _error(kind, str(Base.sprint(Base.showerror, error.exception)))
+
+
+def _error(kind: str, message: str) -> PyFluxTransferError:
+    text = message.split("\nStacktrace")[0]
+    return _ERRORS.get(kind, EngineError)(f"Julia: {text}")
 
 
 def _started() -> Any:
@@ -147,30 +159,32 @@ def _started() -> Any:
 
 
 def _start() -> Any:
+    global _answer
     if missing := environment.readiness():
         raise EngineError(f"The flux engine cannot start: {missing}")
     julia = environment.registered()
     assert julia is not None  # readiness said so
-    os.environ.update(environment.variables(julia))
+    values = environment.variables(julia)
+    os.environ.update(values)
+    package = environment.julia_package()
+    ready = "PYTHON_JULIACALL_SYSIMAGE" in values or depot.compiled(package, values)
     try:
         with _signals_kept():
             juliacall = importlib.import_module("juliacall")
             environment.STARTED.add(os.getpid())
             atexit.register(_end, juliacall.CONFIG["lib"], os.getpid())
-            if not juliacall.Main.seval(_COMPILED):
+            if not ready:
                 print(depot.COMPILING, file=sys.stderr, flush=True)
             juliacall.Main.seval("using PyFluxTransfer: PyFluxTransfer")
+            entry = juliacall.Main.seval("PyFluxTransfer.entry()")
+            # The first Julia object that Python drops makes Julia compile how that is done. Were
+            # it one of those that are left at the end, Julia would have ended, and this would not.
+            juliacall.Main.seval("Ref(0)")
+            _answer = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_char_p)(entry)
         return juliacall.Main.PyFluxTransfer
     except Exception as error:
         failure = EngineError(f"The flux engine cannot start: {error}. {environment.SETUP}")
     raise failure
-
-
-_COMPILED = """
-let package = Base.identify_package("PyFluxTransfer")
-    package === nothing || Base.isprecompiled(package)
-end
-"""
 
 
 @contextlib.contextmanager

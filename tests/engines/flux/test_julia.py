@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pyflux_transfer.engines.flux.julia import call
@@ -120,6 +121,15 @@ def test_plain_values_come_back() -> None:
     assert isinstance(lines, list)
     assert lines[0].startswith("Julia\t1.")
     assert call("load_gpu") in (True, False)
+
+
+def test_numbers_that_json_has_not_come_back() -> None:
+    assert call("log", 0.0) == -np.inf
+
+
+def test_an_array_in_another_order_is_refused() -> None:
+    with pytest.raises(TypeError, match="Julia cannot be given ndarray"):
+        call("address", np.ones((2, 3), np.float32))
 
 
 def test_torch_in_the_process_keeps_julia_out() -> None:
