@@ -187,7 +187,8 @@ class OnnxNetwork:
         check_fit(self.units[start], x.shape)
         threads = _threads()
         with self._under_way() as others:
-            alone = len(x) == 1 and not others
+            # Vectors pass a head in less time than waking the other threads takes.
+            alone = len(x) == 1 and x.ndim > 2 and not others
             session = self._session(start, stop, (1, *x.shape[1:]), threads if alone else 1)
             if len(x) == 1:
                 return session(x)
