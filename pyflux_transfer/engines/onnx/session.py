@@ -29,9 +29,19 @@ class Session:
     """
 
     def __init__(
-        self, units: Sequence[Unit], tensors: Mapping[str, Array], shape: Shape, threads: int
+        self,
+        units: Sequence[Unit],
+        tensors: Mapping[str, Array],
+        shape: Shape,
+        threads: int,
+        *,
+        once: bool = False,
     ) -> None:
-        """Build it for one example of a shape (1, …). Raises InputError where it does not fit."""
+        """Build it for one example of a shape (1, …). Raises InputError where it does not fit.
+
+        What is called `once` is left as it is written: to optimise it takes longer than it spares,
+        0.1 s of ResNet-50's.
+        """
         self.output = trace(units, shape)[-1].output
         to = Writer(tensors, folds=False)  # ONNX Runtime folds, without a copy of ours
         to.rename(write_units(to, units, GIVEN, shape), ANSWER)
@@ -46,6 +56,8 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
+        if once:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3
         options.add_external_initializers(list(outside), self._values)
         self._session = onnxruntime.InferenceSession(
