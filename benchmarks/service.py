@@ -27,15 +27,18 @@ def _rows(setting: Setting, name: str) -> list[Row]:
         targets=["ours", *peers], rounds=rounds, seconds=seconds,
     ).report  # fmt: skip
     found, cores = report["found"], len(os.sched_getaffinity(0))
-    ours = found["ours"]["64"]
+    ours, alone, together = found["ours"]["64"], report["alone"], report["together"]
     # The load generator takes its time from the same cores, and no service could give it back.
-    alone = report["network_ms"] + report["decoding_ms"]
-    most = 1000 * cores / (alone + ours["load_ms"])
+    load = ours["load_ms"]
+    most = 1000 * cores / (sum(alone) + load)
     note = (
         f"processor ms a photo: web {ours['web ms']:.2f}, worker {ours['worker ms']:.2f}, decoding "
-        f"{ours['decoding ms']:.2f}, load generator {ours['load_ms']:.2f}; alone: network "
-        f"{report['network_ms']:.2f}, decoding {report['decoding_ms']:.2f}, which makes "
-        f"{1000 * cores / alone:.0f} photos/s without a generator"
+        f"{ours['decoding ms']:.2f}, load generator {load:.2f} (which leaves "
+        f"{sum(alone) / (sum(alone) + load):.0%}); each alone: network {alone[0]:.2f}, decoding "
+        f"{alone[1]:.2f}, {1000 * cores / sum(alone):.0f} photos/s without a generator; both at a "
+        f"time: {together[0]:.2f} and {together[1]:.2f}. By processor time the service reaches "
+        f"{(sum(alone) + load) / (ours['cpu_ms'] + load):.0%} of each alone, "
+        f"{(sum(together) + load) / (ours['cpu_ms'] + load):.0%} of both at a time"
     )
     rows = [
         Row(

@@ -52,8 +52,8 @@ def main(architecture: str, folder: str, targets: list[str], rounds: int, second
         }
         for name, by in rows.items()
     }
-    alone, decoding = serving_ceiling.costs(str(bundle))
-    measure.finish(found=medians, network_ms=alone, decoding_ms=decoding)
+    alone, together = serving_ceiling.costs(str(bundle))
+    measure.finish(found=medians, alone=alone, together=together)
 
 
 if __name__ == "__main__":

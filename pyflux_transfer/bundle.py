@@ -21,7 +21,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pyflux_transfer.engines.base import Plan, check_cut
-from pyflux_transfer.engines.flux.network import describe as plan_text
 from pyflux_transfer.errors import (
     BundleError,
     InputError,
@@ -78,6 +77,9 @@ class Bundle:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the weights as plain data."""
+        # Late: who reads a bundle needs nothing of Julia's.
+        from pyflux_transfer.engines.flux.network import describe as plan_text
+
         return {
             "format": FORMAT,
             "architecture": self.architecture,

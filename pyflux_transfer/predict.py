@@ -99,11 +99,15 @@ def engine_for(
 
 
 def restore(
-    bundle: Bundle, engine: str = "auto", device: str = "auto", precision: Precision = "auto"
-) -> Network:
-    """Build the bundle's network with its weights, cut at the head: ready to predict."""
+    bundle: Bundle, engine: str = "auto", device: str = "auto", precision: Precision = "auto",
+    *, photos: int | None = None,
+) -> Network:  # fmt: skip
+    """Build the bundle's network with its weights, cut at the head: ready to predict.
+
+    `photos` is how many will come, where that is known.
+    """
     name, _ = engines.choose(engine)
-    plan = Plan(bundle.row, bundle.head, None, precision, device)  # type: ignore[arg-type]
+    plan = Plan(bundle.row, bundle.head, None, precision, device, photos)  # type: ignore[arg-type]
     network = engines.build(name, plan)
     network.load_state(_unwritable(bundle.state) if name == "onnx" else bundle.state)
     network.cut_at(resolve_cut(network.units, "head"))

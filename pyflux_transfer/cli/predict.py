@@ -165,13 +165,14 @@ def _computed(
     from pyflux_transfer.predict import predict as answer
 
     bundle = bundle or bundles.read(place)
+    maps, many = asked.maps is not None, count or len(photos)
     engine, why = engine_for(
-        bundle, asked.engine, asked.device, asked.precision, photos=count or len(photos),
-        maps=asked.maps is not None,
-    )  # fmt: skip
+        bundle, asked.engine, asked.device, asked.precision, photos=many, maps=maps
+    )
     if sys.stderr.isatty():
         print(why, file=sys.stderr)
-    network = restore(bundle, engine, asked.device, asked.precision)
+    # A heat map may take many passes.
+    network = restore(bundle, engine, asked.device, asked.precision, photos=None if maps else many)
     common: dict[str, Any] = {
         "top": asked.top, "batch_size": asked.batch_size, "temperature": bundle.temperature,
         "belonging": kept(bundle.belonging, asked.keep), "max_pixels": asked.max_pixels,

@@ -31,7 +31,8 @@ class Plan:
     `head=None` keeps the 1000-class classifier. `precision` is that of all images and tokens on
     their way through the network, in prediction and in training; weights, the optimizer, statistics
     of BatchNorm, layers on vectors, logits and loss are float32 always. `seed` makes the random
-    start of the weights; None leaves them unset, for a `load_state` that follows at once.
+    start of the weights; None leaves them unset, for a `load_state` that follows at once. `photos`
+    is how many will come, where that is known: for one an engine need not prepare much.
     """
 
     architecture: Architecture
@@ -39,6 +40,7 @@ class Plan:
     seed: int | None = 0
     precision: Precision = "fp32"
     device: Device = "auto"
+    photos: int | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16", "auto"):

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from importlib import metadata
 from threading import Lock
 from typing import NoReturn
 
 import numpy as np
+import onnxruntime
 
 from pyflux_transfer.engines.base import (
     Labels,
@@ -96,7 +96,7 @@ class OnnxNetwork:
     @property
     def arithmetic(self) -> str:
         """What decides the last bits: ONNX Runtime and the processor."""
-        return f"onnxruntime {metadata.version('onnxruntime')}; {processor()}"
+        return f"onnxruntime {onnxruntime.__version__}; {processor()}"
 
     @property
     def tensors(self) -> State:
@@ -187,7 +187,8 @@ class OnnxNetwork:
         check_fit(self.units[start], x.shape)
         threads = _threads()
         with self._under_way() as others:
-            alone = len(x) == 1 and not others
+            # Vectors pass a head in less time than waking the other threads takes.
+            alone = len(x) == 1 and x.ndim > 2 and not others
             session = self._session(start, stop, (1, *x.shape[1:]), threads if alone else 1)
             if len(x) == 1:
                 return session(x)
@@ -213,7 +214,8 @@ class OnnxNetwork:
             places = [(start, stop, shape, count) for count in (threads, 1)]
             key = next((place for place in places if place in self._sessions), places[0])
             if key not in self._sessions:
-                made = Session(self.units[start:stop], self.tensors, shape, threads)
+                once = self._plan.photos == 1
+                made = Session(self.units[start:stop], self.tensors, shape, threads, once=once)
                 self._sessions[key] = made
                 self._forget()
             self._sessions.move_to_end(key)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
-import urllib.request
 from collections.abc import Iterator
-from http.client import HTTPException
 from pathlib import Path
 
 from pyflux_transfer.errors import StorageError, WeightsError
@@ -89,9 +86,11 @@ def _package_file(row: Weights) -> Path | None:
     """The weights in the installed package, found by the digest in the file's name."""
     if not row.package:
         return None
+    from importlib import metadata  # late, as what is below: most starts need neither
+
     try:
-        files = importlib.metadata.files(row.package) or []
-    except importlib.metadata.PackageNotFoundError:
+        files = metadata.files(row.package) or []
+    except metadata.PackageNotFoundError:
         return None
     found = (Path(str(file.locate())) for file in files if row.sha256[:8] in file.name)
     return next((path for path in found if path.is_file()), None)
@@ -99,9 +98,12 @@ def _package_file(row: Weights) -> Path | None:
 
 def _chunks(row: Weights, name: str) -> Iterator[bytes]:
     """Yield what the address sends; where it cannot be had say what was tried, and what to do."""
+    from http.client import HTTPException
+    from urllib.request import urlopen
+
     url, end = row.url, time.monotonic() + DEADLINE_S
     try:
-        with urllib.request.urlopen(url, timeout=CONNECT_S) as answer:
+        with urlopen(url, timeout=CONNECT_S) as answer:
             while chunk := answer.read(2**20):
                 if time.monotonic() > end:
                     raise TimeoutError(f"not complete after {DEADLINE_S:.0f} s")

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from pyflux_transfer.engines.base import Network, Plan, Update
@@ -133,6 +135,33 @@ def test_no_number_depends_on_the_count_of_threads(
         found += [network.logits(network.embed(part)) for part in (images[:1], images)]
     for answer in found[1:]:
         np.testing.assert_array_equal(answer[:1], found[0])
+
+
+def test_a_head_is_computed_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    network = filled(onnx.build, MODELS["resnet18"], Head(3))
+    network.cut_at(resolve_cut(network.units, "head"))
+    network.logits(network.embed(noise(1, 3, 40, 40)))
+    counts = [
+        session._session.get_session_options().intra_op_num_threads
+        for session in network._sessions.values()
+    ]
+    assert counts == [2, 1]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "vit_b_32"])
+def test_for_one_photo_the_graph_is_left_as_it_is(name: str) -> None:
+    usual = filled(onnx.build, MODELS[name])
+    once = onnx.build(replace(usual._plan, photos=1))
+    once.load_state(usual.tensors)
+    image, levels = noise(1, 3, 96, 96), []
+    answers = [network.logits(network.embed(image)) for network in (usual, once)]
+    np.testing.assert_allclose(*answers, rtol=0, atol=1e-4 * np.abs(answers[0]).max())
+    for network in (usual, once):
+        (session,) = network._sessions.values()
+        levels.append(session._session.get_session_options().graph_optimization_level)
+    level = onnxruntime.GraphOptimizationLevel
+    assert levels == [level.ORT_ENABLE_ALL, level.ORT_DISABLE_ALL]
 
 
 @pytest.mark.parametrize("same", [True, False])
