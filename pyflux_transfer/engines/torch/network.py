@@ -36,7 +36,7 @@ from pyflux_transfer.engines.base import (
 )
 from pyflux_transfer.engines.process import claim, rebuilt
 from pyflux_transfer.engines.torch import choice
-from pyflux_transfer.engines.torch.allocator import keep_memory
+from pyflux_transfer.engines.torch.allocator import give_back, keep_memory, share_heaps
 from pyflux_transfer.engines.torch.convolution import has_bf16
 from pyflux_transfer.engines.torch.fast import FastRunner, agrees
 from pyflux_transfer.engines.torch.kinds import TrainRunner, block, forward, parameters
@@ -68,6 +68,7 @@ def own(name: str, side: int) -> tuple[Architecture, State]:  # noqa: ARG001
 
 def build(plan: Plan) -> TorchNetwork:
     """Build a network on the plan's device."""
+    share_heaps()  # before there are threads
     if plan.architecture.own:
         refuse(plan.architecture.name)
     return TorchNetwork(plan)
@@ -269,6 +270,7 @@ class TorchNetwork:
         half = self._plan.precision
         if half == "auto":
             half = "bf16" if self._bf16_is_best() else "fp32"
+        give_back()  # what asking took, and making the network
         return FastRunner(self.tensors, torch.bfloat16 if half == "bf16" else torch.float32)
 
     def _bf16_is_best(self) -> bool:
