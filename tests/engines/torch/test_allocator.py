@@ -54,14 +54,14 @@ def test_what_a_thread_frees_is_used_again() -> None:
     assert faults < usual / 10
 
 
-# Resident bytes after threads, one after another, each used 64 MB of small blocks, which go but
-# for the last: before and after giving back.
+# Resident MiB after four threads, one after another, made 64 MiB of small blocks each and freed
+# all but the last: before and after giving back.
 _SHARED = """
 import ctypes, re, threading
 from pathlib import Path
 from pyflux_transfer.engines.torch import allocator
 
-allocator.SHARE
+{call}
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
 turn = [threading.Event() for _ in range(4)]
@@ -93,7 +93,7 @@ stop.set()
 def resident_mib(call: str) -> tuple[int, int]:
     own = {k: v for k, v in os.environ.items() if not k.startswith(allocator._CHOSEN)}
     done = subprocess.run(
-        [sys.executable, "-c", _SHARED.replace("allocator.SHARE", call)],
+        [sys.executable, "-c", _SHARED.replace("{call}", call)],
         env=own, capture_output=True, text=True, check=True,
     )  # fmt: skip
     kept, given_back = map(int, done.stdout.split())
@@ -101,11 +101,9 @@ def resident_mib(call: str) -> tuple[int, int]:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this is glibc's")
-def test_threads_use_what_others_freed_and_what_is_free_can_be_given_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_threads_use_what_others_freed_and_what_is_free_can_be_given_back() -> None:
     apart, _ = resident_mib("")
-    shared, given_back = resident_mib("share_heaps()".join(("allocator.", "")))
+    shared, given_back = resident_mib("allocator.share_heaps()")
     assert apart > 3 * 60
     assert given_back < 20 < shared < apart / 2
 
