@@ -368,8 +368,10 @@ def _device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 def _loaded(value: Array) -> Tensor:
     """Return a copy; of what another network has lent, the same memory."""
-    lent = isinstance(value.base, Tensor) and not value.flags.writeable
-    return value.base.detach() if lent else torch.tensor(value, dtype=torch.float32)
+    base: object = value.base
+    if isinstance(base, Tensor) and not value.flags.writeable:
+        return base.detach()
+    return torch.tensor(value, dtype=torch.float32)
 
 
 def _check_weights(weights: Array, classes: int) -> None:
