@@ -13,6 +13,7 @@ from pyflux_transfer.data.dataset import Dataset, Splits
 from pyflux_transfer.data.listing import Labelled
 from pyflux_transfer.data.source import told
 from pyflux_transfer.engines import refuse_evaluating
+from pyflux_transfer.engines.choice import emulated
 from pyflux_transfer.errors import InputError, PyFluxTransferError
 from pyflux_transfer.insight.belonging import Belonging
 from pyflux_transfer.judgement import judge
@@ -199,6 +200,8 @@ class Fitting:
         say(told(training))
         if options.precision not in (None, model.plan.precision):
             compute_in(model, options.precision)
+        if slow := emulated(model.plan.precision, model.network.device):
+            say(slow)
         return training, validation
 
     def _folder(self, file: str) -> Path | None:

@@ -30,7 +30,7 @@ Read = TypeVar("Read")
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One readable image; `digest` is the sha256 of the file, in hexadecimal.
 

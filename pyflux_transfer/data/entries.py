@@ -16,7 +16,7 @@ class Content(Protocol):
         """Return all its bytes, each time it is asked, or no more than `size`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """An image, the name of its class and, where a table tells it, of its group.
 

@@ -137,7 +137,10 @@ class Network(Protocol):
         """
 
     def state(self, start: int = 0) -> State:
-        """Return copies of the tensors of units[start:], by torchvision's names."""
+        """Return the tensors of units[start:] as they are now, by torchvision's names.
+
+        They stay so whatever the network does; arrays that cannot be written share its memory.
+        """
 
     def load_state(self, state: State) -> None:
         """Replace all tensors; names, counts and shapes are compared before the first write."""

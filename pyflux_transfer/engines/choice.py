@@ -59,6 +59,17 @@ def _against(asked: Asked) -> tuple[str | None, ...]:
     )
 
 
+def emulated(precision: str, device: str) -> str | None:
+    """Return one line where a processor of which that is known has no bfloat16 to compute in."""
+    known = instructions()
+    if precision != "bf16" or device != "cpu" or "avx512f" not in known or _BF16 & set(known):
+        return None
+    return (
+        "precision='bf16' is emulated on this processor, which takes up to three times as long as "
+        "float32. Use precision='auto', which measures, or 'fp32'."
+    )
+
+
 def _quicker_in_bf16(asked: Asked) -> bool:
     """Tell whether PyTorch in bfloat16 is done sooner, its start included."""
     many = asked.photos is None or asked.photos * asked.mult_adds >= MUCH * cores()

@@ -51,7 +51,7 @@ class NamedLayer:
     def tensors(self) -> State:
         """Copies of its tensors, by torchvision's names."""
         state = self.network.state(self.index)
-        return {name: state[name] for name in self.shapes}
+        return {name: state[name].copy() for name in self.shapes}
 
 
 class Layers(Mapping[str, NamedLayer]):

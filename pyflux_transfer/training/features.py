@@ -41,7 +41,7 @@ MEMORY_BYTES = 2**25
 Indices = Sequence[int] | NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One image to embed: `view` tells augmented versions of it apart, "" is the plain one."""
 

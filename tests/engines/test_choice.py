@@ -122,3 +122,22 @@ def test_an_engine_that_is_not_installed_says_what_to_install(
     monkeypatch.setattr(engines, "find_spec", lambda _: None)
     with pytest.raises(EngineError, match=r"pip install 'pyflux-transfer\[onnx\]'"):
         engines.build("onnx", None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "known", "told"),
+    [
+        ("bf16", "cpu", ["avx512f"], True),
+        ("bf16", "cpu", ["avx512f", "avx512_bf16"], False),
+        ("bf16", "cpu", ["avx512f", "amx_bf16"], False),
+        ("bf16", "cpu", [], False),  # the system tells nothing
+        ("bf16", "cuda:0 (a card)", ["avx512f"], False),
+        ("auto", "cpu", ["avx512f"], False),
+    ],
+)
+def test_bfloat16_that_is_asked_for_and_emulated_is_told(
+    precision: str, device: str, known: list[str], told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "instructions", lambda: known)
+    line = choice.emulated(precision, device)
+    assert (line is not None) == told

@@ -26,7 +26,7 @@ def state() -> State:
 
 
 def as_torch(state: State) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(value) for name, value in state.items()}
+    return {name: torch.tensor(value) for name, value in state.items()}
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])

@@ -37,7 +37,7 @@ def test_behind_pooling_the_class_activation_map_is_grad_cam() -> None:
     assert method(net.units, at) == "class activation map"
     state = net.state(len(net.units) - 1)
     given = torch.from_numpy(x).requires_grad_()
-    logits = F.linear(given.mean((2, 3)), *(torch.from_numpy(v) for v in state.values()))
+    logits = F.linear(given.mean((2, 3)), *(torch.tensor(v) for v in state.values()))
     expected = grad_cam(given, logits)
     found = heat_maps(net, x, LABELS, at)
     assert expected.max() > 0
@@ -50,7 +50,7 @@ def test_any_other_head_has_grad_cam() -> None:
     at = last_map(net.units, images.shape)
     x = net.apply(images, 0, at)
     assert method(net.units, at) == "Grad-CAM"
-    w, b, v, c = (torch.from_numpy(value) for value in net.state(at).values())
+    w, b, v, c = (torch.tensor(value) for value in net.state(at).values())
     given = torch.from_numpy(x).requires_grad_()
     expected = grad_cam(given, F.linear(F.relu(F.linear(given.mean((2, 3)), w, b)), v, c))
     found = heat_maps(net, x, LABELS, at)

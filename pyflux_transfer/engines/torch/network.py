@@ -36,7 +36,7 @@ from pyflux_transfer.engines.base import (
 )
 from pyflux_transfer.engines.process import claim, rebuilt
 from pyflux_transfer.engines.torch import choice
-from pyflux_transfer.engines.torch.allocator import keep_memory
+from pyflux_transfer.engines.torch.allocator import give_back, keep_memory, share_heaps
 from pyflux_transfer.engines.torch.convolution import has_bf16
 from pyflux_transfer.engines.torch.fast import FastRunner, agrees
 from pyflux_transfer.engines.torch.kinds import TrainRunner, block, forward, parameters
@@ -68,6 +68,7 @@ def own(name: str, side: int) -> tuple[Architecture, State]:  # noqa: ARG001
 
 def build(plan: Plan) -> TorchNetwork:
     """Build a network on the plan's device."""
+    share_heaps()  # before there are threads
     if plan.architecture.own:
         refuse(plan.architecture.name)
     return TorchNetwork(plan)
@@ -93,6 +94,7 @@ class TorchNetwork:
         self._blocks = tuple(block(unit) for unit in self.units)
         self._device = _device(plan.device)
         self._weights: dict[str, Tensor] = {}
+        self._lent: set[str] = set()  # names of those that others read, too
         self._runner: FastRunner | None = None
         self._update = Update()
         self._optimizer: Optimizer | None = None
@@ -189,6 +191,7 @@ class TorchNetwork:
         if weights is not None:
             _check_weights(weights, self._plan.classes)
         claim(__name__)
+        self._own_tail()
         optimizer = self._training
         optimizer.check_rates(rates)
         loss = self._loss(self._tensor(x), y, weights)
@@ -215,9 +218,17 @@ class TorchNetwork:
         return np.ascontiguousarray(gradient.cpu().numpy())
 
     def state(self, start: int = 0) -> State:
-        """Return copies of the tensors of units[start:], by torchvision's names."""
-        names = tensors(self.units[start:])
-        return {name: self.tensors[name].numpy(force=True).copy() for name in names}
+        """Return the tensors of units[start:] as they are now, by torchvision's names.
+
+        The arrays cannot be written. On a CPU they share the network's memory until it changes:
+        of what does not train there is no second copy, nor in a network that they are loaded into.
+        """
+        state: State = {}
+        for name in tensors(self.units[start:]):
+            value = state[name] = self.tensors[name].numpy(force=True)
+            value.flags.writeable = False
+            self._lent.add(name)
+        return state
 
     def load_state(self, state: State) -> None:
         """Replace all tensors; names, counts and shapes are compared before the first write.
@@ -225,21 +236,17 @@ class TorchNetwork:
         Units whose tensors stay the same keep what evaluation has prepared of them.
         """
         check_state(state, self.units)
-        if not self._weights:
-            for name in tensors(self.units):
-                value = torch.tensor(state[name], dtype=torch.float32)
-                self._weights[name] = value.to(self._device)
-            self._mark_trainable()
-            return
-        with torch.no_grad():
-            for one in self._blocks:
-                new = {n: torch.tensor(state[n]).to(self._device) for n in one.unit.tensors}
-                if all(torch.equal(self._weights[name], value) for name, value in new.items()):
-                    continue
-                for name, value in new.items():
-                    self._weights[name].copy_(value)
-                if self._runner:
-                    self._runner.forget([one])
+        old = self._weights
+        for one in self._blocks:
+            names = one.unit.tensors
+            new = {name: _loaded(state[name]).to(self._device) for name in names}
+            if all(name in old and torch.equal(old[name], value) for name, value in new.items()):
+                continue
+            old.update(new)
+            self._lent.update(new)  # it may be so, and copying once too often does no harm
+            if self._runner:
+                self._runner.forget([one])
+        self._mark_trainable()
 
     def optimizer_state(self) -> State:
         """Return copies of what the optimizer remembers, and `step`, the count of steps done."""
@@ -269,6 +276,7 @@ class TorchNetwork:
         half = self._plan.precision
         if half == "auto":
             half = "bf16" if self._bf16_is_best() else "fp32"
+        give_back()  # what asking took, and making the network
         return FastRunner(self.tensors, torch.bfloat16 if half == "bf16" else torch.float32)
 
     def _bf16_is_best(self) -> bool:
@@ -305,6 +313,13 @@ class TorchNetwork:
             }
             self._optimizer = Optimizer(self._update, self.tensors, groups)
         return self._optimizer
+
+    def _own_tail(self) -> None:
+        """Let nobody see what a step changes: copy what was lent of the tail."""
+        for name in self._lent.intersection(tensors(self.units[self.cut :])):
+            value = self._weights[name]
+            self._weights[name] = value.detach().clone().requires_grad_(value.requires_grad)
+            self._lent.discard(name)
 
     def _mark_trainable(self) -> None:
         tail = set(parameters(self._blocks[self.cut :]))
@@ -349,6 +364,14 @@ def _device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
             "Use device='auto' or 'cpu'."
         )
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def _loaded(value: Array) -> Tensor:
+    """Return a copy; of what another network has lent, the same memory."""
+    base: object = value.base
+    if isinstance(base, Tensor) and not value.flags.writeable:
+        return base.detach()
+    return torch.tensor(value, dtype=torch.float32)
 
 
 def _check_weights(weights: Array, classes: int) -> None:

@@ -78,7 +78,7 @@ def test_names_and_shapes_are_the_published_ones(name: str) -> None:
 
 def logits_of_reference(name: str, state: State, x: Array) -> Array:
     network = reference(name)
-    named = {n: torch.from_numpy(state[o]) for n, o in published_names(name).items()}
+    named = {n: torch.tensor(state[o]) for n, o in published_names(name).items()}
     counters = {n: torch.tensor(0) for n in network.state_dict() if n.endswith("tracked")}
     network.load_state_dict({**named, **counters}, assign=True)
     with torch.inference_mode():

@@ -126,7 +126,7 @@ def published_tiny(network: TorchNetwork) -> nn.Sequential:
     )  # fmt: skip
     kept = [n for n in modules.state_dict() if not n.endswith("num_batches_tracked")]
     state = dict(zip(kept, network.state().values(), strict=True))
-    modules.load_state_dict({n: torch.from_numpy(v) for n, v in state.items()}, strict=False)
+    modules.load_state_dict({n: torch.tensor(v) for n, v in state.items()}, strict=False)
     return modules
 
 
@@ -252,7 +252,7 @@ def test_only_units_with_new_weights_are_prepared_again(monkeypatch: pytest.Monk
     state = network.state()
     network.load_state(state)
     assert evaluate() == []
-    state["bn1.running_mean"] += 1
+    state["bn1.running_mean"] = state["bn1.running_mean"] + 1
     network.load_state(state)
     assert evaluate() == ["conv1"]
 
@@ -301,9 +301,10 @@ def test_auto_stays_with_fp32_where_the_check_does_not_agree(
     measured(monkeypatch, 2.0, 1.0)
     network = build(Plan(fake.TINY, Head(3), precision="auto"))
     state = network.state()
-    state["bn1.bias"] += 3e4
-    state["bn2.running_mean"] += 3e4 * state["conv2.weight"].sum((1, 2, 3))
-    state["classifier.weight"] *= 10
+    state["bn1.bias"] = state["bn1.bias"] + 3e4
+    summed = state["conv2.weight"].sum((1, 2, 3))
+    state["bn2.running_mean"] = state["bn2.running_mean"] + 3e4 * summed
+    state["classifier.weight"] = 10 * state["classifier.weight"]
     network.load_state(state)
     assert network.precision == "fp32"
 
@@ -357,3 +358,17 @@ network.trace((1, 3, 8, 8))
 sys.exit("torch._dynamo" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_state_takes_no_memory_until_the_network_changes() -> None:
+    plan = Plan(fake.TINY, Head(3), seed=1)
+    first, second = build(plan), build(replace(plan, seed=None))
+    second.load_state(first.state())
+    second.cut_at(2)
+    second.step(second.embed(np.ones((2, 3, 8, 8), np.float32)), np.arange(2), rates(second))
+
+    def alone() -> list[str]:
+        mine, theirs = first.tensors, second.tensors
+        return [name for name in mine if mine[name].data_ptr() != theirs[name].data_ptr()]
+
+    assert alone() == list(second.state(2))

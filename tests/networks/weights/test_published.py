@@ -36,7 +36,7 @@ def state() -> State:
 
 
 def as_torch(state: State) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(value) for name, value in state.items()}
+    return {name: torch.tensor(value) for name, value in state.items()}
 
 
 def test_lite0_comes_from_its_package_under_our_names() -> None:
