@@ -137,8 +137,7 @@ class Deeper:
         found = self._judge(way, trials)
         self._say(found)
         further = Verdict.of(found.verdict.answers, choice.verdict.answers)
-        better = found.verdict.pays and further.gain > LEAST and further.more >= 0
-        return found if better else None
+        return found if found.verdict.pays and further.gain > LEAST else None
 
     def _judges(self) -> list[int]:
         """Return the folds that judge: as many as hold enough photos."""
