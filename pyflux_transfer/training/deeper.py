@@ -4,7 +4,8 @@ Every way of training starts from the solved head, which keeps what the trunk kn
 et al. 2022), with BatchNorm as it is and a warm-up. It is judged by folds that judged the head, on
 the same photos, and taken only if its log loss is lower by more than the standard error of the
 difference and its accuracy no lower. Half-way from start to end is judged beside the end: it often
-generalises better (WiSE-FT, Wortsman et al. 2022).
+generalises better (WiSE-FT, Wortsman et al. 2022). Of the best way it is then tried to go on for
+twice as long, again and again while that is better.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from pyflux_transfer.training.options import UNDECISIVE, Options
 from pyflux_transfer.training.plan import Phase
 from pyflux_transfer.training.solver import only_dense, write_dense
 from pyflux_transfer.training.trials import NONE_KEPT, Trial, Trials
-from pyflux_transfer.training.verdict import Answers, Ints, Start, Verdict, in_reach
+from pyflux_transfer.training.verdict import LEAST, Answers, Ints, Start, Verdict, in_reach
 from pyflux_transfer.training.ways import Way
 
 STEPS = 60  # about as many as a way takes, within
@@ -79,29 +80,16 @@ class Deeper:
         self._image = (1, 3, crop, crop)
         self._before = self._network.state()
 
-    def choose(self, ways: Sequence[Way]) -> Choice | None:
-        """Return the way that gains most; None where none pays.
-
-        Fold after fold judges. A way that has lost to the head, or to the best so far, by more
-        than the standard error is not tried on the next.
-        """
-        trials: dict[Way, list[Trial]] = {way: [] for way in ways}
-        found: list[Choice] = []
+    def choose(self, ways: Sequence[Way], longest: int = 1) -> Choice | None:
+        """Return the way that gains most, up to `longest` times as long; None where none pays."""
         try:
-            for fold in self._judges():
-                for way in list(trials):
-                    if trial := self._try(way, fold):
-                        trials[way].append(trial)
-                    else:
-                        del trials[way]
-                found = self._in_reach([self._judge(way, done) for way, done in trials.items()])
-                trials = {choice.way: trials[choice.way] for choice in found}
+            best = self._best(ways)
+            longer = best
+            while longer and longer.way.times < longest:
+                best, longer = longer, self._longer(longer)
         finally:
             self._network.load_state(self._before)
-        for choice in found:
-            self._say(choice)
-        paying = [choice for choice in found if choice.verdict.pays]
-        return max(paying, key=lambda choice: choice.verdict.gain, default=None)
+        return longer or best
 
     def follow(self, choice: Choice) -> Iterator[Record]:
         """Train on all photos in the chosen way, yielding a record an epoch."""
@@ -112,10 +100,44 @@ class Deeper:
             self._network.load_state(self._before)
             raise
 
-    def epochs(self, photos: int) -> int:
+    def epochs(self, way: Way, photos: int) -> int:
         """Return how many epochs so many photos train for: about `STEPS` steps, within limits."""
         steps = max(photos / self.maker.options.batch_size, 1)
-        return min(max(round(STEPS / steps), FEWEST), MOST)
+        return way.times * min(max(round(STEPS / steps), FEWEST), MOST)
+
+    def _best(self, ways: Sequence[Way]) -> Choice | None:
+        """Return the way that gains most; None where none pays.
+
+        Fold after fold judges. A way that has lost to the head, or to the best so far, by more
+        than the standard error is not tried on the next.
+        """
+        trials: dict[Way, list[Trial]] = {way: [] for way in ways}
+        found: list[Choice] = []
+        for fold in self._judges():
+            for way in list(trials):
+                if trial := self._try(way, fold):
+                    trials[way].append(trial)
+                else:
+                    del trials[way]
+            found = self._in_reach([self._judge(way, done) for way, done in trials.items()])
+            trials = {choice.way: trials[choice.way] for choice in found}
+        for choice in found:
+            self._say(choice)
+        paying = [choice for choice in found if choice.verdict.pays]
+        return max(paying, key=lambda choice: choice.verdict.gain, default=None)
+
+    def _longer(self, choice: Choice) -> Choice | None:
+        """Return the way twice as long; None where that is not better, or there is no time."""
+        way, trials = replace(choice.way, times=2 * choice.way.times), list[Trial]()
+        for fold in self._judges():
+            trial = self._try(way, fold)
+            if trial is None:
+                return None
+            trials.append(trial)
+        found = self._judge(way, trials)
+        self._say(found)
+        further = Verdict.of(found.verdict.answers, choice.verdict.answers)
+        return found if found.verdict.pays and further.gain > LEAST else None
 
     def _judges(self) -> list[int]:
         """Return the folds that judge: as many as hold enough photos."""
@@ -136,7 +158,7 @@ class Deeper:
         write_dense(network, head, *self.start.heads[fold])
         begun, logits, scores = network.state(), dict[float, Array](), dict[float, Array]()
         try:
-            with watcher.bar(f"trying {name}", self.epochs(len(rest)) * len(rest)) as advance:
+            with watcher.bar(f"trying {name}", self.epochs(way, len(rest)) * len(rest)) as advance:
                 for _ in self._steps(way, rest, self.until):
                     advance(len(rest))
         except (TrainingError, _LeftOutError) as error:
@@ -178,14 +200,15 @@ class Deeper:
         """Train on some photos, from the present weights on."""
         network = self._network
         cut = resolve_cut(network.units, way.stage(network.units))
+        phase = Phase(cut, self.epochs(way, len(rows)), way.lr)
         network.cut_at(cut)
         _check_time(until)
         options = self._options(way, len(rows))
         network.prepare(options.update())
         examples = _Until(self._examples(options, rows), until)
         yield from loop.run_phase(
-            network, Phase(cut, self.epochs(len(rows)), way.lr), examples, lambda: None, options,
-            self.start.truth.weights, self.maker.timer, number=2, before=1,
+            network, phase, examples, lambda: None, options, self.start.truth.weights,
+            self.maker.timer, number=2, before=1,
         )  # fmt: skip
 
     def _examples(self, options: Options, rows: Ints) -> Examples:

@@ -45,14 +45,16 @@ HEEDED = frozenset(
 )
 QUALITY = "good"
 MINUTES = {"head": 0.0, "good": 10.0, "best": 60.0}  # for trials, where nobody says how many
+LONGEST = {"head": 1, "good": 1, "best": 4}  # times as long as usual, where longer is better
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is tried: which ways deeper, and for how many minutes."""
+    """How much is tried: which ways deeper, for how many minutes, and how much longer each."""
 
     ways: tuple[Way, ...]
     minutes: float
+    longest: int = 1
 
     @classmethod
     def of(cls, quality: str, minutes: float | None) -> Effort:
@@ -60,7 +62,7 @@ class Effort:
         ways = lookup(QUALITIES, quality, "quality")
         if minutes is not None and not minutes >= 0:
             raise InputError(f"minutes must be at least 0, got {minutes}.")
-        return cls(ways, MINUTES[quality] if minutes is None else minutes)
+        return cls(ways, MINUTES[quality] if minutes is None else minutes, LONGEST[quality])
 
 
 def follow(
@@ -93,7 +95,7 @@ def follow(
         solved(watcher, records[0])
         try:
             if found.start and effort.ways:
-                further, found = _deepen(maker, train, found, effort.ways, until, trials)
+                further, found = _deepen(maker, train, found, effort, until, trials)
                 records += further
         except KeyboardInterrupt:
             watcher.line("interrupted: the solved head stays")
@@ -129,7 +131,7 @@ def _deepen(
     maker: Maker,
     train: Dataset,
     head: HeadResult,
-    ways: tuple[Way, ...],
+    effort: Effort,
     until: float,
     trials: Trials,
 ) -> tuple[list[Record], HeadResult]:
@@ -137,13 +139,13 @@ def _deepen(
     assert head.start
     say = maker.watcher.line
     deeper = Deeper(maker, train, head.start, until, trials)
-    choice = deeper.choose(ways)
+    choice = deeper.choose(effort.ways, effort.longest)
     if choice is None:
         say("deeper training gains no more than luck may bring: the head alone is kept")
         return [], head
     name, answers = choice.way.name(maker.network.units), choice.verdict.answers
     say(f"{name}: this pays, so all photos train this way")
-    records, epochs = list[Record](), 1 + deeper.epochs(len(train.samples))
+    records, epochs = list[Record](), 1 + deeper.epochs(choice.way, len(train.samples))
     for record in deeper.follow(choice):
         records.append(record)
         maker.watcher.epoch(record, epochs)

@@ -15,6 +15,7 @@ class Way:
     part: float
     lr: float
     augment: str = "none"
+    times: int = 1  # as long as ways usually take
 
     def stage(self, units: Sequence[Unit]) -> str:
         """Return the first stage that trains."""
@@ -28,8 +29,9 @@ class Way:
 
     def name(self, units: Sequence[Unit]) -> str:
         """Return how it is called in what is said."""
-        plain = self.augment == "none"
-        return f"from {self.stage(units)}" + ("" if plain else f", {self.augment}")
+        augment = "" if self.augment == "none" else f", {self.augment}"
+        longer = "" if self.times == 1 else f", {self.times} times as long"
+        return f"from {self.stage(units)}{augment}{longer}"
 
 
 _GOOD = (Way(1 / 4, 3e-4), Way(1 / 2, 6e-4, "crop"))

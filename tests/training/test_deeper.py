@@ -76,7 +76,7 @@ def test_a_way_that_gains_on_photos_held_out_is_chosen_and_followed(
     assert choice.folds == 5
     assert same(made.network.state(), made.before)
     records = list(made.deeper.follow(choice))
-    assert [record.epoch for record in records] == list(range(2, 2 + made.deeper.epochs(90)))
+    assert [record.epoch for record in records] == list(range(2, 2 + made.deeper.epochs(PAYS, 90)))
     assert {record.phase for record in records} == {2}
     assert changed(made) == {"conv1", "bn1", "conv2", "bn2", "conv3", "classifier"}
     means = [name for name in made.before if "running" in name]
@@ -91,6 +91,38 @@ def test_the_best_of_several_is_chosen(data: Dataset, tmp_path: Path) -> None:
     alone = [Made(data, tmp_path).deeper.choose([way]) for way in (Way(1, 1e-3), PAYS)]
     gains = [one.verdict.gain for one in alone if one]
     assert choice.verdict.gain == pytest.approx(max(gains))
+
+
+def test_a_way_goes_on_as_long_as_longer_is_better(data: Dataset, tmp_path: Path) -> None:
+    short = Way(1, 3e-2)
+    found = [Made(data, tmp_path).deeper.choose([short], longest) for longest in (1, 2, 64)]
+    times = [choice.way.times for choice in found if choice]
+    gains = [choice.verdict.gain for choice in found if choice]
+    assert times[:2] == [1, 2]
+    assert 2 <= times[2] < 64
+    assert gains == sorted(gains)
+
+
+def test_a_way_that_is_no_better_when_longer_stays_as_it_is(data: Dataset, tmp_path: Path) -> None:
+    made = Made(data, tmp_path)
+    choice = made.deeper.choose([Way(1, 3e-2)], 64)
+    assert choice
+    assert choice.way.times < 64
+    longer = f"{2 * choice.way.times} times as long"
+    assert longer in made.notes.lines[-1]  # was judged, and not taken
+    assert same(made.network.state(), made.before)
+
+
+def test_a_longer_way_without_time_stays_as_it_is(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, attempt = Made(data, tmp_path), Deeper._try
+    monkeypatch.setattr(
+        Deeper, "_try", lambda self, way, fold: attempt(self, way, fold) if way.times < 2 else None
+    )
+    choice = made.deeper.choose([PAYS], 4)
+    assert choice
+    assert choice.way == PAYS
 
 
 @pytest.mark.parametrize("way", [Way(1, 1e-9), Way(1, 3.0)])
@@ -208,7 +240,9 @@ def test_augmented_features_are_kept_where_there_is_room(
 def test_epochs_are_as_many_as_make_enough_steps(
     photos: int, epochs: int, data: Dataset, tmp_path: Path
 ) -> None:
-    assert Made(data, tmp_path, batch_size=32).deeper.epochs(photos) == epochs
+    assert Made(data, tmp_path, batch_size=32).deeper.epochs(PAYS, photos) == epochs
+    longer = replace(PAYS, times=4)
+    assert Made(data, tmp_path, batch_size=32).deeper.epochs(longer, photos) == 4 * epochs
 
 
 def test_a_class_that_one_fold_holds_alone_does_not_judge(data: Dataset, tmp_path: Path) -> None:

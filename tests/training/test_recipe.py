@@ -251,6 +251,7 @@ def test_each_photo_passes_each_part_of_the_trunk_once_in_all_trials(data: Datas
 def test_a_quality_is_an_effort(quality: str, count: int) -> None:
     effort = Effort.of(quality, None)
     assert len(effort.ways) >= count
+    assert effort.longest >= 1
     assert Effort.of(quality, 2.5).minutes == 2.5
 
 

@@ -14,6 +14,7 @@ def test_a_way_trains_a_part_of_the_stages(part: float, stage: str) -> None:
     assert Way(part, 1e-3).stage(units) == stage
     assert Way(part, 1e-3).name(units) == f"from {stage}"
     assert Way(part, 1e-3, "crop").name(units) == f"from {stage}, crop"
+    assert Way(part, 1e-3, times=4).name(units) == f"from {stage}, 4 times as long"
 
 
 def test_more_is_tried_the_better_it_shall_be() -> None:
