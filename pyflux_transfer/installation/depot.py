@@ -51,8 +51,12 @@ def compiled(package: Path, variables: Mapping[str, str]) -> bool:
     """
     sources = [package / "Project.toml", *(package / "src").glob("*.jl")]
     changed = max(each.stat().st_mtime for each in sources)
-    depots = variables.get("JULIA_DEPOT_PATH", "").split(os.pathsep)
-    found = (f for d in depots if d for f in Path(d).glob("compiled/v*/PyFluxTransfer/*.ji"))
+    depots = [
+        Path(each) for each in variables.get("JULIA_DEPOT_PATH", "").split(os.pathsep) if each
+    ]
+    if (mine := own(package)).is_dir():  # in others' depots lies what other installations compiled
+        depots = [mine]
+    found = (file for depot in depots for file in depot.glob("compiled/v*/PyFluxTransfer/*.ji"))
     return any(each.stat().st_mtime >= changed for each in found)
 
 

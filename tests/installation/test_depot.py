@@ -76,8 +76,9 @@ def test_a_cache_that_cannot_be_written_is_left_out(
 
 
 def test_a_wait_is_foretold_where_the_package_changed_since_it_was_compiled(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PYFLUX_DEPOTS", str(tmp_path / "depots"))
     source = tmp_path / "julia" / "src" / "PyFluxTransfer.jl"
     made = tmp_path / "depot" / "compiled" / "v1.10" / "PyFluxTransfer" / "a.ji"
     for file in (source, made, tmp_path / "julia" / "Project.toml"):
@@ -89,3 +90,6 @@ def test_a_wait_is_foretold_where_the_package_changed_since_it_was_compiled(
     os.utime(source, (3e9, 3e9))
     assert not module.compiled(tmp_path / "julia", variables)
     assert not module.compiled(tmp_path / "julia", {})
+    os.utime(source, (1e9, 1e9))
+    own(tmp_path / "julia").mkdir(parents=True)  # where nothing is compiled yet
+    assert not module.compiled(tmp_path / "julia", variables)
