@@ -84,12 +84,11 @@ class Deeper:
         """Return the way that gains most, up to `longest` times as long; None where none pays."""
         try:
             best = self._best(ways)
-            longer = best
-            while longer and longer.way.times < longest:
-                best, longer = longer, self._longer(longer)
+            while best and best.way.times < longest and (longer := self._longer(best)):
+                best = longer
         finally:
             self._network.load_state(self._before)
-        return longer or best
+        return best
 
     def follow(self, choice: Choice) -> Iterator[Record]:
         """Train on all photos in the chosen way, yielding a record an epoch."""
