@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import sys
 import time
@@ -30,7 +29,6 @@ def main() -> None:
     x = np.ascontiguousarray(network.embed(images))
     y = rng.integers(0, 3, int(batch))
     rates = dict.fromkeys(tail_stages(network.units, cut), 1e-4)
-    os.set_blocking(0, True)  # Julia makes it return at once, as if at its end
     for line in sys.stdin:
         if line.strip() == "end":
             peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())

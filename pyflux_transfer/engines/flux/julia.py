@@ -169,7 +169,7 @@ def _start() -> Any:
     package = environment.julia_package()
     ready = "PYTHON_JULIACALL_SYSIMAGE" in values or depot.compiled(package, values)
     try:
-        with _signals_kept():
+        with _signals_kept(), _input_kept():
             juliacall = importlib.import_module("juliacall")
             environment.STARTED.add(os.getpid())
             atexit.register(_end, juliacall.CONFIG["lib"], os.getpid())
@@ -207,6 +207,20 @@ def _signals_kept() -> Iterator[None]:
     finally:
         for each, action in kept.items():
             system.sigaction(int(each), action, None)
+
+
+@contextlib.contextmanager
+def _input_kept() -> Iterator[None]:
+    """Leave the standard input as it is: Julia lets reading it return at once, as if at its end."""
+    try:
+        waits = os.get_blocking(0)
+    except (AttributeError, OSError):  # Windows before Python 3.12; there is no input
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.set_blocking(0, waits)
 
 
 def _end(library: Any, process: int) -> None:

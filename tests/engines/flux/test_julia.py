@@ -116,6 +116,17 @@ def test_julia_that_other_code_started_is_left_alone() -> None:
     assert "other code has started Julia" in done.stdout, done.stderr
 
 
+def test_reading_the_input_still_waits_once_julia_runs() -> None:
+    code = (
+        "import os\n"
+        "from pyflux_transfer.engines.flux.julia import call\n"
+        "call('folder')\n"
+        "print(os.get_blocking(0), input())\n"
+    )
+    done = run(code, input="a line\n")
+    assert done.stdout == "True a line\n", done.stderr
+
+
 def test_plain_values_come_back() -> None:
     lines = call("report")
     assert isinstance(lines, list)
