@@ -192,14 +192,15 @@ class Target:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.go_on()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGTERM)
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.go_on()
+        # Its first process alone: once that has waited for the others, what they spent is known.
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
-        except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        self.process.wait()
 
     def family(self) -> list[psutil.Process]:
         parent = psutil.Process(self.process.pid)

@@ -127,6 +127,9 @@ class Blocks:
         def part(lifted: Floats, where: slice) -> Floats:
             x, p = self.rows.read(where), there[where.start]
             t = (lifted[:, :-1] @ x.T + lifted[:, -1:]).reshape(p.shape)
+            # What all classes share bends nothing. Without the label's part nothing cancels where
+            # its chance is so near to 1 that float32 does not tell the difference.
+            t -= t[self.labels[where], :, np.arange(p.shape[2])].T
             t *= p
             t -= p * t.sum(axis=0)
             t *= share[:, where]

@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_limits
 
 from pyflux_transfer.engines.base import Labels
 from pyflux_transfer.networks.tensors import Array
-from pyflux_transfer.training import rows
+from pyflux_transfer.training import logistic, rows
 from pyflux_transfer.training.design import Doubles, Standard, reduce
 from pyflux_transfer.training.logistic import Problem, Solution, minimise, solve
 from pyflux_transfer.training.rows import Rows
@@ -134,3 +134,25 @@ def test_the_number_of_threads_does_not_alter_a_bit(monkeypatch: pytest.MonkeyPa
     alone = weight(1, 1)
     for threads, of_products in ((2, 1), (5, 1), (2, 4)):
         np.testing.assert_array_equal(weight(threads, of_products), alone)
+
+
+def test_what_float32_cannot_tell_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+
+    def counted(*given: object) -> logistic.Point:
+        looks.append(given)
+        return look(*given)  # type: ignore[arg-type]
+
+    look = logistic.look
+    monkeypatch.setattr(logistic, "look", counted)
+    rng = np.random.default_rng(0)
+    y = rng.integers(5, size=1000)
+    x = np.maximum(rng.normal(0, 0.15, (5, 1024))[y] + rng.normal(0, 1, (1000, 1024)), 0)
+    design = reduce(x.astype(np.float32))  # classes that part: the loss falls to nothing
+    held_out = np.arange(len(y)) % 5 == np.arange(5)[:, None]
+    problem, start = Problem.of(design, y, 5, held_out), None
+    for decay in 10.0 ** np.arange(-3, -14, -1):
+        found = minimise(problem, decay, start, 1e-5)
+        start = found.coefficients
+    assert found.loss.max() < 1e-6
+    assert len(looks) < 100
