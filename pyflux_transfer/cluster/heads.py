@@ -34,8 +34,10 @@ from pyflux_transfer.training.features import Cache, Features, Indices
 from pyflux_transfer.training.logistic import Blocks, Looked
 from pyflux_transfer.training.options import Options
 from pyflux_transfer.training.recipe import Effort
-from pyflux_transfer.training.rows import COPIED_BYTES, Rows, Workers, workers
+from pyflux_transfer.training.rows import Rows, Workers, workers
 from pyflux_transfer.training.train import Run
+
+MEMORY_BYTES = 2**28  # features up to this size are solved for in one process
 
 
 class Piece:
@@ -176,7 +178,7 @@ def fit_head(
     cluster: Cluster,
     options: Options,
     watcher: Watcher,
-    memory_bytes: int = COPIED_BYTES,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> tuple[Classifier, Run]:
     """Return the model with the recipe's head for features in a folder, and how it came about.
 

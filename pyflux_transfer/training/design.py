@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.features import Features
-from pyflux_transfer.training.rows import ALONE, Rows, Workers, blocks, workers
+from pyflux_transfer.training.rows import ALONE, Rows, Workers, blocks, kept, workers
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.floating]
@@ -57,7 +57,9 @@ class Standard:
 
     def apply(self, block: Array, columns: slice = slice(None)) -> Doubles:
         """Return those columns of rows (n, D), standardised."""
-        return np.asarray((block[:, columns] - self.mean[columns]) / self.scale[columns])
+        found = block[:, columns] - self.mean[columns]
+        found /= self.scale[columns]
+        return np.asarray(found)
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ def reduce(features: Array | Features, *, alike: bool = False) -> Design:
     """Standardise features (N, ...) float32 and rotate them to the basis of their second moments.
 
     With fewer rows than features the optimum of a penalised head lies in the span of the rows:
-    N coordinates are enough, and exact. They are shared among strengths and folds. A copy of the
-    rows is made where it takes no more than 256 MiB; beyond, weights are rotated instead. With
+    N coordinates are enough, and exact. They are shared among strengths and folds. They are kept as
+    `rows.kept` says; where that finds no room, weights are rotated in the rows' place. With
     `alike` all features are divided by one number, so a penalty on weights is one on those for
     the features as they came.
     Raises InputError where there is no row or a number is not finite.
@@ -131,17 +133,17 @@ def _primal(rows: Rows, standard: Standard, by: Workers) -> Design:
     values, vectors = np.linalg.eigh(found)
     lift, drop = _affine(standard, vectors)
     spectrum = np.append(values.clip(0), 1)
-    if not rows.small or rows.apart is not None:
-        return Design(standard, rows, spectrum, lift, drop, lift)
+    turned = Design(standard, rows, spectrum, lift, drop, lift)  # weights are, in the rows' place
+    if rows.apart is not None:
+        return turned
 
-    held = np.empty((rows.count, rows.width), np.float32)
+    def rotate(where: slice) -> Doubles:
+        return np.asarray(standard.apply(rows.read(where)) @ vectors)
 
-    def rotate(where: slice) -> None:
-        held[where] = standard.apply(rows.read(where)) @ vectors
-
-    for _ in by.each(rotate, rows.blocks()):
-        pass
-    return Design(standard, _held(held), spectrum, _same, _same, lift)
+    try:
+        return replace(turned, rows=kept(rows, rotate, by), lift=_same, drop=_same)
+    except OSError:  # no room on the disk
+        return turned
 
 
 def _plain(rows: Rows, standard: Standard, by: Workers) -> Design:

@@ -37,7 +37,7 @@ from pyflux_transfer.training.store import Store
 
 # Small: the system keeps files that are read again in memory by itself, and memory shall not grow
 # with the photos. Reading takes a thousandth of a step's time.
-MEMORY_BYTES = 2**25
+MEMORY_BYTES = 2**23
 Indices = Sequence[int] | NDArray[np.int64]
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock, RLock
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyflux_transfer.errors import InputError
 from pyflux_transfer.installation.environment import cores
@@ -19,9 +22,9 @@ from pyflux_transfer.training.features import Features
 
 T = TypeVar("T")
 
-COPIED_BYTES = 2**28  # up to this size rows are copied to compute faster
+HELD_BYTES = 2**23  # up to this size rows are kept in memory, larger ones in a file, as features
 BLOCK_ROWS = 256  # at least, so that products are large enough to be fast
-BLOCK_NUMBERS = 2**22  # at most, of a block's rows times its widest side: 32 MiB in float64
+BLOCK_NUMBERS = 2**19  # at most, of a block's rows times its widest side: 4 MiB in float64
 THREADS = 8  # at most: each holds a block
 
 
@@ -89,11 +92,6 @@ class Rows:
             raise InputError("A head is solved from at least one row of features, got none.")
         return given
 
-    @property
-    def small(self) -> bool:
-        """Tell whether there is room for a copy."""
-        return 4 * self.count * self.width <= COPIED_BYTES
-
     def blocks(self, columns: int = 1) -> list[slice]:
         """Return blocks of rows, of each of which the caller makes `columns` numbers.
 
@@ -125,3 +123,57 @@ def _by_turns(features: Features) -> Rows:
         return np.asarray(block.reshape(-1, width), np.float32)
 
     return Rows(features.count, width, read, features.apart)
+
+
+def kept(rows: Rows, make: Callable[[slice], NDArray[np.floating]], by: Workers) -> Rows:
+    """Keep what is made of each block of rows (n, width), in float32.
+
+    It is in memory, or in a temporary file: memory then does not grow with the rows, and to read a
+    file that was just written takes little more time than to read memory. Raises OSError where the
+    file finds no room.
+    """
+    if 4 * rows.count * rows.width <= HELD_BYTES:
+        array = np.empty((rows.count, rows.width), np.float32)
+        _each(array.__setitem__, rows, make, by)
+        return Rows(rows.count, rows.width, array.__getitem__)
+    file = _File(rows.width)
+    _each(file.write, rows, make, by)
+    return Rows(rows.count, rows.width, file.read)
+
+
+def _each(
+    put: Callable[[slice, Array], None],
+    rows: Rows,
+    make: Callable[[slice], NDArray[np.floating]],
+    by: Workers,
+) -> None:
+    def work(where: slice) -> None:
+        put(where, np.asarray(make(where), np.float32))
+
+    for _ in by.each(work, rows.blocks()):
+        pass
+
+
+class _File:
+    """Rows in a file that is gone when nobody reads it any more."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        file: IO[bytes] = tempfile.TemporaryFile(prefix="pyflux-rows-", buffering=0)  # noqa: SIM115
+        weakref.finalize(self, file.close)
+        self._file = file
+        self._lock = Lock()  # a file has one position
+
+    def write(self, where: slice, block: Array) -> None:
+        data = block.data.cast("B")
+        with self._lock:
+            self._file.seek(4 * self._width * where.start)
+            while data:
+                data = data[self._file.write(data) :]
+
+    def read(self, where: slice) -> Array:
+        block = np.empty((where.stop - where.start, self._width), np.float32)
+        with self._lock:
+            self._file.seek(4 * self._width * where.start)
+            self._file.readinto(block.data.cast("B"))  # type: ignore[attr-defined]
+        return block

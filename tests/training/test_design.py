@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 
@@ -11,15 +13,24 @@ from pyflux_transfer.training.features import Features
 from pyflux_transfer.training.rows import Rows
 
 COUNT = 40
+
+
+def no_room(width: int) -> None:
+    raise OSError(errno.ENOSPC, f"no room for rows of {width}")
+
+
+FULL = {"rows.HELD_BYTES": 0, "rows._File": no_room}
 # What is patched to make a small problem take the way of a large one, and its width.
 WAYS = {
     "dual": ({}, 60),
     "primal": ({}, 12),
-    "not copied": ({"rows.COPIED_BYTES": 0}, 12),
+    "in a file": ({"rows.HELD_BYTES": 0}, 12),
+    "no room for a file": (FULL, 12),
     "too wide to rotate": ({"design.WIDEST": 1}, 60),
     "in pieces, dual": ({"rows.BLOCK_NUMBERS": 200}, 60),
     "in pieces, primal": ({"rows.BLOCK_NUMBERS": 200}, 12),
-    "in pieces, not copied": ({"rows.BLOCK_NUMBERS": 200, "rows.COPIED_BYTES": 0}, 12),
+    "in pieces, in a file": ({"rows.BLOCK_NUMBERS": 200, "rows.HELD_BYTES": 0}, 12),
+    "in pieces, no room for a file": ({"rows.BLOCK_NUMBERS": 200, **FULL}, 12),
 }
 
 
@@ -88,8 +99,9 @@ def test_fewer_rows_than_features_need_no_more_coordinates_than_rows() -> None:
     assert reduce(features(60)).rows.width == COUNT - 1  # one is spent on the mean
 
 
-def test_an_array_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "COPIED_BYTES", 0)
+def test_where_there_is_no_room_an_array_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in FULL.items():
+        monkeypatch.setattr(f"pyflux_transfer.training.{name}", value)
     x = features(12)
     assert np.shares_memory(reduce(x).rows.read(slice(3, 5)), x)
 

@@ -54,7 +54,7 @@ def test_the_optimum_is_scikit_learns(width: int, decay: float, weights: Array |
     np.testing.assert_allclose(logits(found, x), wanted, atol=2e-3 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("way", ["rows.COPIED_BYTES", "design.WIDEST", "rows.BLOCK_NUMBERS"])
+@pytest.mark.parametrize("way", ["rows.HELD_BYTES", "design.WIDEST", "rows.BLOCK_NUMBERS"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_way_leads_to_the_same_head(
     way: str, width: int, monkeypatch: pytest.MonkeyPatch

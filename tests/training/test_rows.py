@@ -13,7 +13,7 @@ from pyflux_transfer.training import rows
 from pyflux_transfer.training.design import reduce
 from pyflux_transfer.training.features import Features
 from pyflux_transfer.training.logistic import Problem, solve
-from pyflux_transfer.training.rows import workers
+from pyflux_transfer.training.rows import Rows, workers
 from pyflux_transfer.training.store import Store
 
 WAIT_S = 60
@@ -97,7 +97,7 @@ def test_rows_on_disk_make_the_same_head_bit_for_bit(
 ) -> None:
     monkeypatch.setattr(rows, "cores", lambda: 4)
     monkeypatch.setattr(rows, "BLOCK_ROWS", 16)
-    monkeypatch.setattr(rows, "COPIED_BYTES", 0)  # each pass reads the file
+    monkeypatch.setattr(rows, "HELD_BYTES", 0)  # each pass reads a file
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(300, 3, 2, 2)).astype(np.float32), rng.integers(4, size=300)
     keys, places = [bytes([i // 256, i % 256] * 16) for i in range(300)], rng.permutation(300)
@@ -114,3 +114,19 @@ def test_rows_on_disk_make_the_same_head_bit_for_bit(
     np.testing.assert_array_equal(found.weight, wanted.weight)
     np.testing.assert_array_equal(found.bias, wanted.bias)
     assert max(most) < 100
+
+
+def test_rows_are_kept_in_a_file_as_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "BLOCK_ROWS", 16)
+    x = np.random.default_rng(0).normal(size=(100, 7)).astype(np.float32)
+    found = []
+    for limit in (x.nbytes, x.nbytes - 1):
+        monkeypatch.setattr(rows, "HELD_BYTES", limit)
+        with workers() as by:
+            found.append(rows.kept(Rows.of(x), lambda where: 2.0 * x[where], by))
+    memory, file = found
+    assert np.shares_memory(memory.read(slice(0, 2)), memory.read(slice(1, 3)))
+    assert not np.shares_memory(file.read(slice(0, 2)), file.read(slice(1, 3)))
+    for where in (slice(0, 100), slice(3, 50), slice(99, 100)):
+        np.testing.assert_array_equal(memory.read(where), 2 * x[where])
+        np.testing.assert_array_equal(file.read(where), 2 * x[where])
