@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import io
 import json
 import os
@@ -45,6 +46,7 @@ HERE = Path(__file__).parent
 _ROLES = {"serving.worker": "worker", "data.decoder": "decoding"}
 CONCURRENCY = (1, 8, 64)
 QUIET_CORES = 0.2
+_ADOPT = 36  # PR_SET_CHILD_SUBREAPER: processes whose parent ends become ours
 LEAD_S = 1.0
 
 
@@ -175,6 +177,7 @@ class Target:
 
     def __init__(self, name: str, bundle: Path) -> None:
         self.name, self.port = name, free_port()
+        ctypes.CDLL(None).prctl(_ADOPT, 1)
         program = [sys.executable, str(HERE / "serving_targets.py"), name, str(bundle)]
         self.log = Path(tempfile.gettempdir()) / f"benchmark-{name}.log"
         with self.log.open("w") as log:
@@ -201,6 +204,9 @@ class Target:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        with contextlib.suppress(ChildProcessError):
+            while True:  # those that it left behind
+                os.waitpid(-self.process.pid, 0)
 
     def family(self) -> list[psutil.Process]:
         parent = psutil.Process(self.process.pid)
