@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import families, machine, measure, prediction, service, training
+from benchmarks import commands, families, flux, machine, measure, prediction, service, training
 from benchmarks.setting import Setting
 from benchmarks.table import Row, Task, header, line
 
@@ -24,6 +24,8 @@ ROWS: dict[str, Callable[[Setting], Iterator[Task]]] = {
     "coldstart": prediction.cold_start,
     "service": service.tasks,
     "growth": training.growth,
+    "commands": commands.tasks,
+    "flux": flux.tasks,
 }
 
 DISTURBED = 0.05  # of the cores, by other programs

@@ -84,6 +84,18 @@ def peers(z: Array, y: Labels, folds: Labels, solver: str, tolerance: float) -> 
     return fitted(z, y, folds, solver=solver, Cs=strengths, tol=tolerance)
 
 
+def agreeing(
+    z: Array, y: Labels, folds: Labels, solver: str, losses: Array
+) -> tuple[float, Array, float]:
+    """Return its coarsest tolerance at which log losses are ours to 1e-3, them, and how far off."""
+    for tolerance in TOLERANCES:
+        theirs = peers(z, y, folds, solver, tolerance)
+        off = float(np.abs(theirs - losses).max())
+        if off < CLOSE:
+            break
+    return tolerance, theirs, off
+
+
 def plain(x: Array, y: Labels, folds: Labels) -> Array:
     """Return its log losses as it comes."""
     from sklearn.preprocessing import StandardScaler
@@ -128,13 +140,9 @@ def compare(x: Array, y: Labels, rounds: int) -> None:
     }
     for solver, dtype in itertools.product(("lbfgs", "newton-cg"), (np.float32, np.float64)):
         z = Standard.of(Rows.of(x)).apply(x).astype(dtype)
-        for tolerance in TOLERANCES:
-            peer = partial(peers, z, y, folds, solver, tolerance)
-            off = np.abs((theirs := peer()) - losses).max()
-            if off < CLOSE:
-                break
+        tolerance, theirs, off = agreeing(z, y, folds, solver, losses)
         name = f"{solver}, {np.dtype(dtype).name}, tol {tolerance:.0e}"
-        works[name] = peer
+        works[name] = partial(peers, z, y, folds, solver, tolerance)
         remarks[name] = f"log loss {theirs.min():.5f}, of all strengths {off:.5f} off at most"
     times = turns(works, rounds)
     print(f"{len(x)} rows of {x.shape[1]}, {classes} classes, the shortest of {rounds} rounds")
