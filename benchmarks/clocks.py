@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -21,3 +23,12 @@ def shortest(run: Callable[[], object], seconds: float, least: int = 2) -> tuple
         walls.append(time.perf_counter() - wall)
         busy.append(time.process_time() - cpu)
     return min(walls), min(busy)
+
+
+def clocked(work: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds of processors, and of the wall, of work that finds nothing kept."""
+    with tempfile.TemporaryDirectory(prefix="pyflux-bench-") as kept:
+        os.environ["PYFLUX_CACHE"] = kept
+        processors, wall = time.process_time(), time.perf_counter()
+        work()
+        return time.process_time() - processors, time.perf_counter() - wall

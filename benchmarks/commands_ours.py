@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 
 import pyflux_transfer as pft
 from benchmarks import export, measure, solver
+from benchmarks.clocks import clocked
 from pyflux_transfer.training.design import Standard
 from pyflux_transfer.training.rows import Rows
 
@@ -34,12 +33,12 @@ def check(folder: str, weights: str) -> dict[str, Any]:
     """Time a check beside what it cannot do without: reading the photos, a trunk pass."""
     net = pft.load("resnet18", weights=weights, engine="torch")
     net.network.embed(np.zeros((16, 3, 224, 224), np.float32))  # the first pass prepares it
-    return {
-        "theirs": taken(lambda: net.features(folder, cache=False)),
-        "ours": taken(
-            lambda: pft.check(folder, "resnet18", weights=weights, engine="torch", cache=False)
-        ),
-    }
+
+    def own() -> None:
+        pft.check(folder, "resnet18", weights=weights, engine="torch", cache=False)
+
+    _, theirs = clocked(lambda: net.features(folder, cache=False))
+    return {"theirs": theirs, "ours": clocked(own)[1]}
 
 
 def compare(folder: str, weights: dict[str, str]) -> dict[str, Any]:
@@ -50,10 +49,9 @@ def compare(folder: str, weights: dict[str, str]) -> dict[str, Any]:
             pft.load(name, weights=file, engine="torch").features(folder, cache=False)
 
     names = [f"{name}={file}" for name, file in weights.items()]
-    return {
-        "theirs": taken(passes),
-        "ours": taken(lambda: pft.compare(folder, names, engine="torch", cache=False)),
-    }
+    _, theirs = clocked(passes)
+    _, ours = clocked(lambda: pft.compare(folder, names, engine="torch", cache=False))
+    return {"theirs": theirs, "ours": ours}
 
 
 def exported() -> dict[str, Any]:
@@ -61,15 +59,6 @@ def exported() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         _, _, difference, _, ours, theirs, _ = export.row("resnet50", Path(folder))
     return {"difference": float(difference), "ours": float(ours), "theirs": float(theirs)}
-
-
-def taken(work: Callable[[], object]) -> float:
-    """Return the seconds of work that finds nothing kept."""
-    with tempfile.TemporaryDirectory() as kept:
-        os.environ["PYFLUX_CACHE"] = kept
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
 
 
 _WORKS: dict[str, Callable[..., dict[str, Any]]] = {

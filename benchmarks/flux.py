@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import measure, prediction, steps, trunk
+from benchmarks import prediction, steps, trunk
 from benchmarks.setting import Setting
 from benchmarks.table import Row, Task
 from pyflux_transfer.installation import environment
@@ -69,14 +65,8 @@ def _start(setting: Setting, rounds: int, limit_s: float) -> list[Row]:
     program = Path(sys.executable).with_name("pyflux-transfer")
     photo = next(setting.insects.rglob("*.jpg"))
     command = [program, "predict", prediction.bundle(setting), photo, "--engine", "flux"]
-    shortest = math.inf
-    for _ in range(rounds + 1):  # the first may compile
-        start = time.perf_counter()
-        subprocess.run(
-            [str(word) for word in command], cwd=measure.ROOT, check=True,
-            stdout=subprocess.DEVNULL, env={**os.environ, "PYFLUX_CACHE": str(setting.folder)},
-        )  # fmt: skip
-        shortest = min(shortest, time.perf_counter() - start)
+    # The first may compile.
+    shortest = min(prediction.command_s(setting, command) for _ in range(rounds + 1))
     return [
         Row("flux: `predict` of one photo, ResNet-50", "a limit", f"{shortest:.1f} s",
             f"{limit_s:.0f} s", shortest / limit_s, 1.0, at_most=True)

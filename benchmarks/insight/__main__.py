@@ -19,18 +19,17 @@ trunk pass, both with nothing kept from before.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import pyflux_transfer as pft
+from benchmarks.clocks import clocked
 from benchmarks.insight import faults
 from pyflux_transfer.classifier import Classifier
 from pyflux_transfer.data.decode import decode_picture
@@ -299,15 +298,6 @@ def timed(net: Classifier, folders: Sequence[Path], photos: int, rounds: int) ->
             told = ", ".join(f"{k} {cpu:.1f} s ({wall:.1f} s)" for k, (cpu, wall) in clocks.items())
             print(f"{count} photos, seconds of processors (of the wall): {told}; "
                   f"{whole / alone:.2f} times", flush=True)  # fmt: skip
-
-
-def clocked(work: Callable[[], object]) -> tuple[float, float]:
-    """Return the seconds of processors, and of the wall, of work that finds nothing kept."""
-    with tempfile.TemporaryDirectory(prefix="insight-") as kept:
-        os.environ["PYFLUX_CACHE"] = kept
-        processors, wall = time.process_time(), time.perf_counter()
-        work()
-        return time.process_time() - processors, time.perf_counter() - wall
 
 
 def main() -> None:

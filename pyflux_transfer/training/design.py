@@ -109,7 +109,7 @@ def _dual(rows: Rows, standard: Standard, by: Workers) -> Design:
     values, vectors = np.linalg.eigh(_sum(by, products, blocks(rows.width, rows.count)))
     kept = values > max(NEGLIGIBLE * values[-1], np.finfo(float).tiny)
     values, vectors = values[kept], vectors[:, kept]
-    held = _held((vectors * np.sqrt(values)).astype(np.float32))
+    held = Rows.of((vectors * np.sqrt(values)).astype(np.float32))
     back = _affine(standard, None)[0]
 
     def original(w: Floats) -> Floats:
@@ -185,7 +185,3 @@ def _affine(standard: Standard, basis: Doubles | None) -> tuple[Map, Map]:
 
 def _same(w: Floats) -> Floats:
     return w
-
-
-def _held(array: Array) -> Rows:
-    return Rows(len(array), array.shape[1], array.__getitem__)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock, RLock
-from typing import IO, Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from pyflux_transfer.errors import InputError
 from pyflux_transfer.installation.environment import cores
 from pyflux_transfer.networks.tensors import Array
 from pyflux_transfer.training.features import Features
+from pyflux_transfer.training.store import write_all
 
 T = TypeVar("T")
 
@@ -135,7 +136,7 @@ def kept(rows: Rows, make: Callable[[slice], NDArray[np.floating]], by: Workers)
     if 4 * rows.count * rows.width <= HELD_BYTES:
         array = np.empty((rows.count, rows.width), np.float32)
         _each(array.__setitem__, rows, make, by)
-        return Rows(rows.count, rows.width, array.__getitem__)
+        return Rows.of(array)
     file = _File(rows.width)
     _each(file.write, rows, make, by)
     return Rows(rows.count, rows.width, file.read)
@@ -159,17 +160,15 @@ class _File:
 
     def __init__(self, width: int) -> None:
         self._width = width
-        file: IO[bytes] = tempfile.TemporaryFile(prefix="pyflux-rows-", buffering=0)  # noqa: SIM115
+        file = tempfile.TemporaryFile(prefix="pyflux-rows-", buffering=0)  # noqa: SIM115
         weakref.finalize(self, file.close)
-        self._file = file
+        self._file = cast("BinaryIO", file)
         self._lock = Lock()  # a file has one position
 
     def write(self, where: slice, block: Array) -> None:
-        data = block.data.cast("B")
         with self._lock:
             self._file.seek(4 * self._width * where.start)
-            while data:
-                data = data[self._file.write(data) :]
+            write_all(self._file, block.data.cast("B"))
 
     def read(self, where: slice) -> Array:
         block = np.empty((where.stop - where.start, self._width), np.float32)

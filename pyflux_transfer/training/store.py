@@ -84,7 +84,7 @@ class Store:
         """Add rows; a full disk raises StorageError and loses none that were there."""
         rows = np.ascontiguousarray(rows, np.float32)
         try:
-            _write(self._rows, rows.data.cast("B"))
+            write_all(self._rows, rows.data.cast("B"))
         except OSError as error:
             self._rows.truncate(self._written * self._row_bytes)  # what was cut short
             raise _full(error) from error
@@ -107,8 +107,8 @@ class Store:
             os.fsync(self._rows.fileno())
             self._sums.truncate(done * SUM_BYTES)  # an earlier try may have failed midway
             self._keys.truncate(done * KEY_BYTES)
-            _write(self._sums, memoryview(b"".join(sums)))
-            _write(self._keys, memoryview(b"".join(keys)))
+            write_all(self._sums, memoryview(b"".join(sums)))
+            write_all(self._keys, memoryview(b"".join(keys)))
         except OSError as error:
             raise _full(error) from error
         self._waiting.clear()
@@ -196,7 +196,7 @@ def _close(*files: BinaryIO) -> None:
         file.close()
 
 
-def _write(file: BinaryIO, data: memoryview) -> None:
+def write_all(file: BinaryIO, data: memoryview) -> None:
     """Write all of it: a raw file may take less at once than it is given."""
     while data:
         data = data[file.write(data) :]

@@ -315,7 +315,7 @@ def test_a_disk_that_fills_up_meanwhile_stops_nothing(
     items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_bytes: int
 ) -> None:
     """What was kept so far stays, the rest is kept for this run."""
-    real, calls = store._write, 0
+    real, calls = store.write_all, 0
 
     def write(file: Any, data: memoryview) -> None:
         nonlocal calls
@@ -327,7 +327,7 @@ def test_a_disk_that_fills_up_meanwhile_stops_nothing(
 
     cache, notes = Cache(tmp_path / "kept", memory_bytes), Notes()
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_write", write)
+        patch.setattr(store, "write_all", write)
         found = get(network(), items, cache, watcher=notes)
     np.testing.assert_array_equal(everything(found), everything(get(network(), items)))
     assert any("No space left on device): features are not kept" in line for line in notes.lines)

@@ -144,9 +144,9 @@ def test_a_full_disk_is_told_and_loses_no_earlier_row(
         if room < 0:
             raise OSError(28, "No space left on device")
 
-    real = store._write
+    real = store.write_all
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_write", write)
+        patch.setattr(store, "write_all", write)
         with pytest.raises(StorageError, match=r"No space left on device.*cache --clear"):
             appended(again, 3, 4, 5)
     again.close()
@@ -176,14 +176,14 @@ def test_a_flush_that_failed_midway_is_made_good_by_the_next(
 ) -> None:
     one = Store(tmp_path / "s", SHAPE)
     one.append([key(1), key(2)], rows(1, 2))
-    real = store._write
+    real = store.write_all
 
     def write(file: object, data: memoryview) -> None:
         real(file, data[:5])  # type: ignore[arg-type]
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_write", write)
+        patch.setattr(store, "write_all", write)
         with pytest.raises(StorageError):
             one.flush()
     one.close()
